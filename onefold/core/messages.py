@@ -1,0 +1,156 @@
+"""What nodes say to each other, and what the command line says to a node. Frozen values, sent over mutual TLS.
+
+`tell` messages have no answer: `Report`. `ask` messages are answered by the type named in their docstring, or by
+`Refused`.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from onefold.core.model import Batch
+
+
+class Problem(msgspec.Struct, frozen=True, order=True):
+    """Something wrong that a person can mend: what, where (a path, or "" for the node), and the fix."""
+
+    what: str
+    where: str = ""
+    fix: str = ""
+
+
+class Hello(msgspec.Struct, frozen=True, tag="hello"):
+    """First on every connection, both ways. A peer of another folder or other rules is refused."""
+
+    folder: str
+    node: str
+    incarnation: int
+    rules: int
+
+
+class Report(msgspec.Struct, frozen=True, tag="report"):
+    """A node about itself: told to every peer when it changes, and as a heartbeat.
+
+    `digests` are the catalogue's digests at recent indices, for comparison (G1). `leader` and `term` are whom this node
+    follows ("" and 0: nobody). `role` is "leader", "voter" or "replica". `seeded` and `ready`: see `Seed` and the demo.
+    `reaches` names the peers with a live connection.
+    """
+
+    node: str
+    incarnation: int
+    role: str
+    leader: str
+    term: int
+    applied: int
+    in_place: int
+    durable: int
+    digests: tuple[tuple[int, bytes], ...]
+    files: int
+    strays: int
+    problems: tuple[Problem, ...]
+    reaches: tuple[str, ...]
+    ready: bool
+
+
+class Hold(msgspec.Struct, frozen=True, tag="hold"):
+    """Make this object durable here (fsync) and keep it. Answer: `Held`. `data` when small, else fetch from `sources`."""
+
+    digest: bytes
+    size: int
+    data: bytes | None
+    sources: tuple[str, ...] = ()
+
+
+class Held(msgspec.Struct, frozen=True, tag="held"):
+    digest: bytes
+
+
+class Forward(msgspec.Struct, frozen=True, tag="forward"):
+    """Append this batch, you who lead. Answer: `Taken` (its outcome comes by the log).
+
+    `contents` as in `Pack`; large contents are fetched from the author. `led` is the author's last term as leader if
+    the edits were made while it led, else 0.
+    """
+
+    batch: Batch
+    contents: dict[bytes, bytes]
+    led: int
+
+
+class Taken(msgspec.Struct, frozen=True, tag="taken"):
+    pass
+
+
+class Reach(msgspec.Struct, frozen=True, tag="reach"):
+    """Can you reach `node`? Answer: `Reached`."""
+
+    node: str
+
+
+class Reached(msgspec.Struct, frozen=True, tag="reached"):
+    reached: bool
+
+
+class Flush(msgspec.Struct, frozen=True, tag="flush"):
+    """Propose everything written into your folder until now. Answer: `Flushed`, once it is in the log."""
+
+
+class Flushed(msgspec.Struct, frozen=True, tag="flushed"):
+    index: int
+
+
+class MoveLeader(msgspec.Struct, frozen=True, tag="move-leader"):
+    """Hand leadership to `node`. Answer: `Moved`. A node that does not lead passes it on to the one that does."""
+
+    node: str
+
+
+class Moved(msgspec.Struct, frozen=True, tag="moved"):
+    leader: str
+    term: int
+
+
+class Ask(msgspec.Struct, frozen=True, tag="status"):
+    """Tell everything you know about the cluster. Answer: `Cluster`."""
+
+
+class Cluster(msgspec.Struct, frozen=True, tag="cluster"):
+    """`reports` of every live node, this one's first; `members` are all that the configuration names."""
+
+    leader: str
+    term: int
+    reports: tuple[Report, ...]
+    members: tuple[str, ...]
+
+
+class Wait(msgspec.Struct, frozen=True, tag="wait"):
+    """Flush every live node and answer (`Flushed`) once all of it is in place on every live node."""
+
+    seconds: float
+
+
+class Refused(msgspec.Struct, frozen=True, tag="refused"):
+    """The answer to any `ask` that cannot be met: one sentence, and the fix."""
+
+    what: str
+    fix: str = ""
+
+
+Message = (
+    Hello
+    | Report
+    | Hold
+    | Held
+    | Forward
+    | Taken
+    | Reach
+    | Reached
+    | Flush
+    | Flushed
+    | MoveLeader
+    | Moved
+    | Ask
+    | Cluster
+    | Wait
+    | Refused
+)

@@ -1,0 +1,1 @@
+"""The edges: each does one kind of I/O and knows no other edge."""

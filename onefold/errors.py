@@ -1,0 +1,67 @@
+"""Every error Onefold raises on purpose, as a small tree by who must act.
+
+An error carries what happened, to which node or path, and what to do about it, so that its text is one clear
+sentence with the fix. `UserError` and `OperatorError` end a command with that sentence and a non-zero exit, never
+with a traceback; `PeerError` is handled by the node (retried elsewhere, or refused); `Bug` is ours and is never caught.
+"""
+
+from __future__ import annotations
+
+
+class OnefoldError(Exception):
+    """Base of all. `what` says what happened and to what; `fix` says what to do ("" when nothing can be done)."""
+
+    exit_code = 1
+
+    def __init__(self, what: str, fix: str = "") -> None:
+        self.what = what
+        self.fix = fix
+        super().__init__(f"{what}: {fix}" if fix else what)
+
+
+class UserError(OnefoldError):
+    """Whoever gave the command, the name or the setting must give another."""
+
+    exit_code = 2
+
+
+class BadPath(UserError):
+    """A name or path that no folder of ours may hold."""
+
+
+class BadSetting(UserError):
+    """A setting is unknown, malformed or out of range."""
+
+
+class OperatorError(OnefoldError):
+    """Whoever runs the machine must act: a port, a disk, a package, a permission."""
+
+    exit_code = 3
+
+
+class LogUnavailable(OperatorError):
+    """No majority of etcd answered in time. The outcome of what was asked is unknown; asking again is safe."""
+
+
+class PeerError(OnefoldError):
+    """Another node failed, vanished, refused or sent something wrong."""
+
+    exit_code = 4
+
+
+class PeerGone(PeerError):
+    """The connection to the peer closed, or it did not answer in time."""
+
+
+class PeerRefused(PeerError):
+    """The peer answered that it will not or cannot."""
+
+
+class ContentMismatch(PeerError):
+    """Bytes arrived that are not those their digest names; they were dropped."""
+
+
+class Bug(OnefoldError):
+    """An invariant of ours is broken: the node stops rather than spread it."""
+
+    exit_code = 70

@@ -1,0 +1,269 @@
+"""What the node needs of the world, as Protocols. Each has an adapter in `edge/`, and one conformance suite."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Protocol
+
+import msgspec
+
+from onefold.core.messages import Message, Problem
+from onefold.core.model import Action, BaseRow, Id, Observed, Result, Row
+from onefold.core.paths import RelPath
+
+
+class Clock(Protocol):
+    """Time for the node: `now` is monotonic seconds; only for waiting and for people, never for a decision of order."""
+
+    def now(self) -> float: ...
+
+    async def sleep(self, seconds: float) -> None: ...
+
+
+# ---------------------------------------------------------------------------------------------------- the log
+
+
+class Leader(msgspec.Struct, frozen=True):
+    """Who leads. `term` is the mod-revision of the leader key: the fencing token. `reason` says how it came about
+    ("start", "failover", "handover", "command")."""
+
+    node: str
+    term: int
+    reason: str
+
+
+class Append(msgspec.Struct, frozen=True):
+    """How an append ended: `committed`, or else what stands there: the current term (0: nobody leads), the index of
+    the newest entry, and the bytes of `log/index` (None: nothing)."""
+
+    committed: bool
+    term: int
+    head: int
+    standing: bytes | None
+
+
+class Log(Protocol):
+    """The replicated log of one folder, and the key that says who leads it.
+
+    Every method that asks raises `LogUnavailable` when no majority answered in time; the outcome is then unknown and
+    asking again with the same arguments is safe.
+    """
+
+    async def head(self) -> int:
+        """The index of the newest entry, 0 for none; linearizable."""
+        ...
+
+    async def append(self, term: int, index: int, entry: bytes) -> Append:
+        """Write `entry` at `index` if `term` still leads and `index` is the next; one transaction.
+
+        If exactly these bytes already stand at `index`, an earlier attempt was committed: so is this answer.
+        """
+        ...
+
+    def entries(self, first: int) -> AsyncIterator[tuple[int, bytes]]:
+        """Every entry from `first` on, in order, without a gap, for ever: history, then live."""
+        ...
+
+    async def leader(self) -> Leader | None:
+        """Who leads, linearizable. None: nobody."""
+        ...
+
+    def leaders(self) -> AsyncIterator[Leader | None]:
+        """Who leads, now and after each change, for ever. May skip an intermediate leader, never the newest."""
+        ...
+
+    async def take(self, node: str, seen: int, reason: str) -> Leader | None:
+        """Become leader if the leader key is still as in term `seen` (0: nobody leads), and keep it alive from then on.
+
+        Returns who leads afterwards: compare its `node` and that its term is new. A retry after `LogUnavailable` is
+        safe: a first attempt that succeeded is recognised.
+        """
+        ...
+
+    async def hand_over(self, term: int, node: str, reason: str) -> Leader | None:
+        """Give leadership of `term` to `node`; returns who leads afterwards."""
+        ...
+
+    async def resign(self, term: int) -> None:
+        """Give up leadership of `term` if it is still held; nobody leads then."""
+        ...
+
+    async def close(self) -> None: ...
+
+
+# ---------------------------------------------------------------------------------------------------- content
+
+
+class Objects(Protocol):
+    """Immutable content by digest, verified on arrival, fsynced before it counts. Safe to call from any thread."""
+
+    def has(self, digest: bytes) -> bool: ...
+
+    def put(self, digest: bytes, data: bytes) -> None:
+        """Store and fsync. Raises `ContentMismatch` if `data` is not what `digest` names."""
+        ...
+
+    def receive(self, digest: bytes, size: int, chunks: Iterable[bytes | memoryview]) -> None:
+        """Store a stream, hashing as it arrives, and fsync. Raises `ContentMismatch`; leaves nothing behind then."""
+        ...
+
+    def read(self, digest: bytes) -> bytes:
+        """The whole content. Raises `KeyError` when it is not here."""
+        ...
+
+    def path(self, digest: bytes) -> Path:
+        """The file that holds it, for reading only. Raises `KeyError` when it is not here."""
+        ...
+
+    def release(self, digest: bytes) -> None:
+        """Forget it; no error when it is not here."""
+        ...
+
+    def digests(self) -> Iterator[bytes]:
+        """All that are here."""
+        ...
+
+
+class Peers(Protocol):
+    """Connections to the other nodes, mutually authenticated."""
+
+    def connected(self) -> frozenset[str]:
+        """The peers with a live connection, by name."""
+        ...
+
+    def tell(self, node: str, message: Message) -> None:
+        """Send without an answer; dropped silently when there is no connection (reports are repeated anyway)."""
+        ...
+
+    async def ask(self, node: str, message: Message, seconds: float) -> Message:
+        """Send and await the answer. Raises `PeerGone` (no connection, closed, or no answer in time) or `PeerRefused`."""
+        ...
+
+    async def fetch(self, digest: bytes, size: int, sources: Sequence[str]) -> None:
+        """Bring the object into our `Objects`, durable, from the first of `sources` that has it.
+
+        Raises `PeerError` when none could give it. Fetches of the same digest at once share one transfer.
+        """
+        ...
+
+
+class PeerHandler(Protocol):
+    """What the node does with what peers say. Called on the event loop."""
+
+    async def answer(self, peer: str, message: Message) -> Message:
+        """Answer an `ask`. A raised `OnefoldError` is sent as `Refused`."""
+        ...
+
+    def heard(self, peer: str, message: Message) -> None: ...
+
+    def joined(self, peer: str) -> None: ...
+
+    def left(self, peer: str) -> None: ...
+
+    async def locate(self, digest: bytes) -> Path | bytes | None:
+        """Where the content of `digest` can be read here: bytes, an object's file, or a file in the folder (which the
+        receiver verifies). None: not here."""
+        ...
+
+
+# ---------------------------------------------------------------------------------------------------- the folder
+
+
+class Hint(msgspec.Struct, frozen=True, gc=False):
+    """The watcher's word that something may have changed at `path`.
+
+    `certain`: look at once (a close after writing, a rename, a removal); else after a short quiet (an open file that is
+    being written). `content`: the content may differ though the stat does not, so hash it. `tree`: everything below may
+    differ as well.
+    """
+
+    path: RelPath
+    certain: bool
+    content: bool
+    tree: bool
+
+
+class Watcher(Protocol):
+    """Says where to look. Hints may be superfluous; a lost one is repaired by `tree` hints and the sweep."""
+
+    def drain(self) -> list[Hint]:
+        """All hints of what happened before this call. Adds watches for directories as they appear."""
+        ...
+
+    def fileno(self) -> int:
+        """Readable when `drain` has something to say."""
+        ...
+
+    def problems(self) -> list[Problem]: ...
+
+    def close(self) -> None: ...
+
+
+class Listing(msgspec.Struct, frozen=True):
+    """A complete, error-free listing of one directory: the names that may be replicated."""
+
+    names: tuple[bytes, ...]
+
+
+class Scanner(Protocol):
+    """Looks. Safe to call from a thread; holds no state of the folder."""
+
+    def observe(self, path: RelPath, known: BaseRow | None, content: bool) -> Observed:
+        """What stands at `path`. With `known` whose stat still holds and `content` False, nothing is read and the known
+        content is repeated. Never follows a symlink, never leaves the file system of the root."""
+        ...
+
+    def listing(self, path: RelPath) -> Listing | Observed:
+        """The names in directory `path`; or what stands there instead (Present of another kind, Absent, Unknown)."""
+        ...
+
+    def ignored(self, path: RelPath, directory: bool) -> bool:
+        """Whether `.onefoldignore` hides `path`. Ask only for paths that the base does not hold."""
+        ...
+
+
+class Contents(Protocol):
+    """Where a plan's contents come from, by digest: bytes when small, else a file to copy from. Raises `KeyError`."""
+
+    def __call__(self, digest: bytes) -> bytes | Path: ...
+
+
+class Materialiser(Protocol):
+    """Carries actions out in the folder: exchange, then verify. Safe to call from a thread, one call at a time."""
+
+    def run(self, actions: Sequence[Action], contents: Contents, keep_edits: bool) -> list[Result]:
+        """Carry out `actions` in order and answer one result each; never raises for one path's trouble.
+
+        `keep_edits`: where an edit stands in the way, leave it there and answer `Edited`; otherwise keep it aside as a
+        stray and go on.
+        """
+        ...
+
+
+# ---------------------------------------------------------------------------------------------------- memory
+
+
+class RowView(Protocol):
+    """The catalogue, to read."""
+
+    def get(self, id: Id) -> Row | None: ...
+
+    def child(self, parent: Id, name: bytes) -> Row | None: ...
+
+    def children(self, parent: Id) -> Iterable[Row]: ...
+
+
+class BaseView(Protocol):
+    """The base, to read."""
+
+    def get(self, id: Id) -> BaseRow | None: ...
+
+    def child(self, parent: Id, name: bytes) -> BaseRow | None: ...
+
+    def children(self, parent: Id) -> Iterable[BaseRow]: ...
+
+    def by_inode(self, ino: int, btime_ns: int) -> BaseRow | None: ...
+
+
+Wake = Callable[[], None]
