@@ -137,7 +137,7 @@ class Peers(Protocol):
         ...
 
     async def ask(self, node: str, message: Message, seconds: float) -> Message:
-        """Send and await the answer. Raises `PeerGone` (no connection, closed, or no answer in time) or `PeerRefused`."""
+        """Send and await the answer. Raises `PeerGone` (no connection, no answer in time) or `PeerRefused`."""
         ...
 
     async def fetch(self, digest: bytes, size: int, sources: Sequence[str]) -> None:

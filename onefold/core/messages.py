@@ -53,7 +53,9 @@ class Report(msgspec.Struct, frozen=True, tag="report"):
 
 
 class Hold(msgspec.Struct, frozen=True, tag="hold"):
-    """Make this object durable here (fsync) and keep it. Answer: `Held`. `data` when small, else fetch from `sources`."""
+    """Make this object durable here (fsync) and keep it. Answer: `Held`.
+
+    `data` when it is small, else fetch it from `sources`."""
 
     digest: bytes
     size: int

@@ -130,14 +130,14 @@ class Move(msgspec.Struct, frozen=True, array_like=True, tag=3, gc=False):
 
 
 class Seed(msgspec.Struct, frozen=True, array_like=True, tag=4, gc=False):
-    """The first leader's folder is in the log: from here on, what a node has beyond the catalogue is a stray or an edit."""
+    """The first leader's folder is in the log: from here on, what a node has beyond it is a stray or an edit."""
 
 
 Command = Put | Remove | Move | Seed
 
 
 class Origin(msgspec.Struct, frozen=True, array_like=True, gc=False):
-    """Who sent a batch: node name, a number that grows with each start of that node, and one that grows with each batch."""
+    """Who sent a batch: a node, a number that grows with each start of it, and one that grows with each batch."""
 
     node: str
     incarnation: int
