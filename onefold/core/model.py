@@ -120,7 +120,8 @@ class Remove(msgspec.Struct, frozen=True, array_like=True, tag=2, gc=False):
 class Move(msgspec.Struct, frozen=True, array_like=True, tag=3, gc=False):
     """Give `id`, whose `placed` the author had as `expect`, another place. Everything below it moves along.
 
-    `parent` may be a reference (`made_by`).
+    `parent` may be a reference (`made_by`), and so may `expect`: the place that the batch's own `Move` at that position
+    gave it (a swap goes through a third name).
     """
 
     id: Id
@@ -265,7 +266,7 @@ class BaseRow(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """What this node last saw or put in its own folder, under one id.
 
     `version` is the catalogue's version that stands there, or NEVER (see there). `parent` and `name` are where it
-    stands in this folder. `kind`, `mode`, `mtime_ns`, `size`, `content` are as in `Row`; `stat` as the folder had them.
+    stands in this folder, `placed` the catalogue's version of the place that this node last had it at. `kind`, `mode`, `mtime_ns`, `size`, `content` are as in `Row`; `stat` as the folder had them.
     """
 
     id: Id
@@ -273,6 +274,7 @@ class BaseRow(msgspec.Struct, frozen=True, array_like=True, gc=False):
     name: bytes
     kind: Kind
     version: Version
+    placed: Version
     mode: int
     mtime_ns: int
     size: int
