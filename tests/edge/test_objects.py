@@ -1,0 +1,209 @@
+"""Objects: verified, durable, and never half there (G2, G4)."""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from blake3 import blake3
+
+from onefold.edge import objects
+from onefold.edge.objects import ObjectStore
+from onefold.errors import ContentMismatch, OperatorError, PeerGone
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> ObjectStore:
+    return ObjectStore(tmp_path / "objects")
+
+
+def files(store: ObjectStore) -> list[Path]:
+    return [p for p in store._directory.rglob("*") if p.is_file()]
+
+
+def digest_of(data: bytes) -> bytes:
+    return blake3(data).digest()
+
+
+@pytest.mark.parametrize("data", [b"", b"x", os.urandom(3 << 20)], ids=["empty", "one byte", "3 MiB"])
+def test_what_is_put_is_read_back(store: ObjectStore, data: bytes) -> None:
+    digest = digest_of(data)
+    assert not store.has(digest)
+    store.put(digest, data)
+    assert store.has(digest)
+    assert store.read(digest) == data
+    assert store.path(digest).read_bytes() == data
+    assert list(store.digests()) == [digest]
+
+
+def test_an_object_survives_a_restart(tmp_path: Path) -> None:
+    ObjectStore(tmp_path).put(digest_of(b"stays"), b"stays")
+    assert ObjectStore(tmp_path).read(digest_of(b"stays")) == b"stays"
+
+
+def test_an_object_is_read_only(store: ObjectStore) -> None:
+    store.put(digest_of(b"x"), b"x")
+    assert not stat.S_IMODE(store.path(digest_of(b"x")).stat().st_mode) & 0o222
+
+
+def test_chunks_may_share_one_buffer(store: ObjectStore) -> None:
+    whole = os.urandom(20 << 20)
+    buffer = bytearray(1 << 20)
+
+    def chunks() -> Iterator[memoryview]:
+        for at in range(0, len(whole), len(buffer)):
+            buffer[:] = whole[at : at + len(buffer)]
+            yield memoryview(buffer)
+
+    store.receive(digest_of(whole), len(whole), chunks())
+    assert store.read(digest_of(whole)) == whole
+
+
+@pytest.mark.parametrize("arrives", [b"wrong", b"righ", b"right!", b""])
+def test_wrong_bytes_never_land(store: ObjectStore, arrives: bytes) -> None:
+    with pytest.raises(ContentMismatch):
+        store.receive(digest_of(b"right"), 5, [arrives])
+    assert not store.has(digest_of(b"right"))
+    assert files(store) == []
+
+
+def test_a_source_that_breaks_off_leaves_nothing_and_is_not_blamed_on_the_disk(store: ObjectStore) -> None:
+    def chunks(error: Exception) -> Iterator[bytes]:
+        yield b"half"
+        raise error
+
+    for error in (PeerGone("the peer is gone"), ConnectionResetError("reset")):
+        with pytest.raises(type(error)):
+            store.receive(digest_of(b"half and half"), 13, chunks(error))
+        assert files(store) == []
+
+
+def test_a_missing_object_is_a_key_error(store: ObjectStore) -> None:
+    for ask in (store.read, store.path):
+        with pytest.raises(KeyError):
+            ask(digest_of(b"missing"))
+
+
+def test_released_is_forgotten_and_may_be_released_again(store: ObjectStore) -> None:
+    store.put(digest_of(b"x"), b"x")
+    store.release(digest_of(b"x"))
+    store.release(digest_of(b"x"))
+    assert not store.has(digest_of(b"x"))
+    assert files(store) == []
+    store.put(digest_of(b"x"), b"x")
+    assert store.read(digest_of(b"x")) == b"x"
+
+
+def test_leftovers_of_a_crash_are_removed_at_start(tmp_path: Path) -> None:
+    store = ObjectStore(tmp_path)
+    store.put(digest_of(b"whole"), b"whole")
+    (tmp_path / "incoming" / "17").write_bytes(b"half")
+    store = ObjectStore(tmp_path)
+    assert [p.read_bytes() for p in files(store)] == [b"whole"]
+
+
+def test_a_file_that_is_no_object_is_not_listed(store: ObjectStore, tmp_path: Path) -> None:
+    (store._directory / "ab" / "notes.txt").write_text("not ours")
+    assert list(store.digests()) == []
+
+
+def test_many_threads_put_the_same_and_different_objects(store: ObjectStore) -> None:
+    contents = [bytes([n]) * 5000 for n in range(16)]
+    failures: list[BaseException] = []
+
+    def work() -> None:
+        try:
+            for data in contents:
+                store.put(digest_of(data), data)
+                assert store.read(digest_of(data)) == data
+        except BaseException as error:
+            failures.append(error)
+
+    threads = [threading.Thread(target=work) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert failures == []
+    assert sorted(store.digests()) == sorted(map(digest_of, contents))
+    assert len(files(store)) == len(contents)
+
+
+def test_an_object_counts_only_once_its_name_is_synced(store: ObjectStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    digest = digest_of(b"x")
+    seen: list[tuple[bool, bool]] = []
+
+    def look(directory: Path) -> None:
+        seen.append((store.has(digest), digest in list(store.digests())))
+
+    monkeypatch.setattr(objects, "_sync_directory", look)
+    store.put(digest, b"x")
+    assert seen == [(False, False)]
+    assert store.has(digest)
+
+
+def test_data_is_synced_before_the_name_and_the_name_before_the_return(
+    store: ObjectStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    steps: list[str] = []
+    real_sync, real_rename, real_directory = os.fdatasync, os.rename, objects._sync_directory
+
+    def note_sync(fd: int) -> None:
+        steps.append("data")
+        real_sync(fd)
+
+    def note_rename(old: Path, new: str) -> None:
+        steps.append("rename")
+        real_rename(old, new)
+
+    def note_directory(directory: Path) -> None:
+        steps.append("name")
+        real_directory(directory)
+
+    monkeypatch.setattr(os, "fdatasync", note_sync)
+    monkeypatch.setattr(os, "rename", note_rename)
+    monkeypatch.setattr(objects, "_sync_directory", note_directory)
+    store.put(digest_of(b"x"), b"x")
+    assert steps == ["data", "rename", "name"]
+
+
+@pytest.mark.parametrize("call", ["write", "fdatasync", "rename"])
+def test_a_full_disk_is_the_operators_and_leaves_nothing(
+    store: ObjectStore, monkeypatch: pytest.MonkeyPatch, call: str
+) -> None:
+    def full(*arguments: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, call, full)
+        with pytest.raises(OperatorError, match="free space"):
+            store.put(digest_of(b"x"), b"x")
+    assert files(store) == []
+    store.put(digest_of(b"x"), b"x")
+    assert store.read(digest_of(b"x")) == b"x"
+
+
+def test_an_object_whose_name_could_not_be_synced_does_not_count_until_stored_again(
+    store: ObjectStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(directory: Path) -> None:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(objects, "_sync_directory", broken)
+        with pytest.raises(OperatorError):
+            store.put(digest_of(b"x"), b"x")
+    assert not store.has(digest_of(b"x"))
+    store.put(digest_of(b"x"), b"x")
+    assert store.has(digest_of(b"x"))
+
+
+def test_a_directory_that_cannot_be_used_is_the_operators(tmp_path: Path) -> None:
+    (tmp_path / "objects").write_text("a file stands in the way")
+    with pytest.raises(OperatorError, match="objects"):
+        ObjectStore(tmp_path / "objects")
