@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
+from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Protocol
 
 import msgspec
 
 from onefold.core.messages import Message, Problem
-from onefold.core.model import Action, BaseRow, Id, Observed, Result, Row
+from onefold.core.model import Action, BaseRow, Observed, Result
 from onefold.core.paths import RelPath
 
 
@@ -239,31 +239,3 @@ class Materialiser(Protocol):
         stray and go on.
         """
         ...
-
-
-# ---------------------------------------------------------------------------------------------------- memory
-
-
-class RowView(Protocol):
-    """The catalogue, to read."""
-
-    def get(self, id: Id) -> Row | None: ...
-
-    def child(self, parent: Id, name: bytes) -> Row | None: ...
-
-    def children(self, parent: Id) -> Iterable[Row]: ...
-
-
-class BaseView(Protocol):
-    """The base, to read."""
-
-    def get(self, id: Id) -> BaseRow | None: ...
-
-    def child(self, parent: Id, name: bytes) -> BaseRow | None: ...
-
-    def children(self, parent: Id) -> Iterable[BaseRow]: ...
-
-    def by_inode(self, ino: int, btime_ns: int) -> BaseRow | None: ...
-
-
-Wake = Callable[[], None]

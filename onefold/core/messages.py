@@ -116,13 +116,26 @@ class Ask(msgspec.Struct, frozen=True, tag="status"):
     """Tell everything you know about the cluster. Answer: `Cluster`."""
 
 
+class Recent(msgspec.Struct, frozen=True):
+    """An entry that this node led: its first path, how many commands it had, and the milliseconds from the first sign
+    of the edit until it was in place on every live node (None: not yet)."""
+
+    index: int
+    path: str
+    verb: str
+    commands: int
+    everywhere_ms: float | None
+
+
 class Cluster(msgspec.Struct, frozen=True, tag="cluster"):
-    """`reports` of every live node, this one's first; `members` are all that the configuration names."""
+    """`reports` of every live node, this one's first; `members` are all that the configuration names; `recent`
+    are the newest entries, oldest first, as the leader knows them."""
 
     leader: str
     term: int
     reports: tuple[Report, ...]
     members: tuple[str, ...]
+    recent: tuple[Recent, ...] = ()
 
 
 class Wait(msgspec.Struct, frozen=True, tag="wait"):

@@ -1,0 +1,265 @@
+"""Observed against base: the commands that tell the log what happened in this folder.
+
+Rules
+  * Only what was looked at is compared, and only against the *base*: a node that lags never proposes old content.
+  * Unknown proposes nothing. Absent removes the base's row and everything the base has below it.
+  * Identity is inode and birth time. What stands elsewhere under an identity of the base was *moved*, if its old place
+    was looked at and holds it no more (else it is a hard link, and a file of its own). Diff asks for places it must
+    have seen (`look`); nothing it says counts until they were.
+  * A file that replaced another file at a path is new content for the old id, whatever its inode: so editors save, and
+    readers elsewhere see one atomic replacement. A directory that replaced a directory keeps the old id, too.
+  * Order: first whatever stands in somebody's way steps aside under a name of ours in the root; then creations and
+    moves, from the root downwards, so that every parent stands in its final place before its children arrive; then
+    changes; then removals, deepest first.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+import msgspec
+
+from onefold.core.model import (
+    NEVER,
+    NEW,
+    ROOT,
+    Absent,
+    BaseRow,
+    Command,
+    Id,
+    Kind,
+    Move,
+    Observed,
+    Present,
+    Put,
+    Remove,
+    Unknown,
+    Version,
+    made_by,
+)
+from onefold.core.paths import ROOT_PATH, RelPath
+from onefold.core.views import BaseView
+
+
+class Claim(msgspec.Struct, frozen=True, gc=False):
+    """What a command was made from: where, what stood there (None: nothing), and the base's row (None: none)."""
+
+    path: RelPath
+    seen: Present | None
+    base: BaseRow | None
+
+
+class Diff(msgspec.Struct, frozen=True):
+    """`commands` with a `Claim` each; `refresh`: base rows of which only the stat is new, to be stored without any
+    command; `look`: places that must be looked at before the rest may be used."""
+
+    commands: tuple[Command, ...]
+    claims: tuple[Claim, ...]
+    refresh: tuple[BaseRow, ...]
+    look: tuple[RelPath, ...]
+
+
+def diff(seen: Mapping[RelPath, Observed], base: BaseView) -> Diff:
+    """Compare what was `seen` with the `base`. Every directory above a path is in the base or itself in `seen`."""
+    return _Comparison(seen, base).run()
+
+
+def aside_name(id: Id) -> bytes:
+    """The name in the root under which `id` steps aside in the course of one batch."""
+    return b".onefold-aside-%d" % id
+
+
+class _Comparison:
+    def __init__(self, seen: Mapping[RelPath, Observed], base: BaseView) -> None:
+        self.seen = seen
+        self.base = base
+        self.commands: list[Command] = []
+        self.claims: list[Claim] = []
+        self.refresh: list[BaseRow] = []
+        self.look: dict[RelPath, None] = {}
+        self.stands: dict[RelPath, Id] = {ROOT_PATH: ROOT}  # what id now stands at a path (a reference while it is new)
+        self.arrivals: list[tuple[RelPath, Present, BaseRow | None]] = []  # new (None) or moved here
+        self.changes: list[tuple[RelPath, Present, BaseRow]] = []
+        self.gone: dict[Id, BaseRow] = {}  # rows that lost their place
+        self.kept: set[Id] = set()  # rows that stand somewhere now
+        self.news = 0
+
+    def run(self) -> Diff:
+        for path in sorted(self.seen, key=lambda p: p.split(b"/")):
+            self._compare(path, self.seen[path])
+        if self.look:
+            return Diff((), (), (), tuple(self.look))
+        removed = self._removals()
+        order = self._step_aside(removed)
+        self._arrive(order)
+        self._change()
+        self._remove(removed)
+        return Diff(tuple(self.commands), tuple(self.claims), tuple(self.refresh), ())
+
+    # -------------------------------------------------------------------------------------------- what happened
+
+    def _compare(self, path: RelPath, o: Observed) -> None:
+        if not path:
+            return
+        parent = self._standing(path.parent)
+        row = self.base.child(parent, path.name) if parent is not None and parent >= 0 else None
+        if isinstance(o, Absent):
+            if row is not None:
+                self.gone[row.id] = row
+            return
+        if not isinstance(o, Present) or parent is None:
+            return
+        origin = self.base.by_inode(o.stat.ino, o.stat.btime_ns)
+        if origin is not None and origin.kind != o.kind:
+            origin = None
+        if (
+            row is not None
+            and row.kind == o.kind
+            and (origin is None or origin.id == row.id or o.kind is not Kind.DIRECTORY)
+        ):
+            # The same file, or another in its place; a file moved over another is content for the one that was there.
+            self._stays(path, o, row)
+            if origin is not None and origin.id != row.id and not self._still_there(origin):
+                self.gone.setdefault(origin.id, origin)
+            return
+        if row is not None:
+            self.gone[row.id] = row
+        if origin is not None and origin.id not in self.kept and not self._still_there(origin):
+            self.gone.pop(origin.id, None)
+            self.kept.add(origin.id)
+            self.stands[path] = origin.id
+            self.arrivals.append((path, o, origin))
+            self._note_change(path, o, origin)
+        else:
+            self.stands[path] = Id(NEW - 1 - self.news)  # distinct; becomes a reference when its position is known
+            self.news += 1
+            self.arrivals.append((path, o, None))
+
+    def _stays(self, path: RelPath, o: Present, row: BaseRow) -> None:
+        self.kept.add(row.id)
+        self.stands[path] = row.id
+        self._note_change(path, o, row)
+
+    def _note_change(self, path: RelPath, o: Present, row: BaseRow) -> None:
+        if o.content != row.content or _mode(o) != row.mode or _mtime(o) != row.mtime_ns:
+            self.changes.append((path, o, row))
+        elif o.stat != row.stat:
+            self.refresh.append(msgspec.structs.replace(row, stat=o.stat))
+
+    def _standing(self, path: RelPath) -> Id | None:
+        """The id of the directory that now stands at `path`; None when nothing that we may descend into does."""
+        if path in self.stands:
+            return self.stands[path]
+        if path in self.seen:
+            return None
+        parent = self._standing(path.parent)
+        row = self.base.child(parent, path.name) if parent is not None and parent >= 0 else None
+        if row is None or row.kind is not Kind.DIRECTORY:
+            return None
+        self.stands[path] = row.id
+        return row.id
+
+    def _still_there(self, row: BaseRow) -> bool:
+        """Whether `row` still stands at its place in the base. Asks to look there if nobody did."""
+        place = self._base_path(row)
+        o = self.seen.get(place)
+        if o is not None:
+            return isinstance(o, Unknown) or (isinstance(o, Present) and o.stat.same_file(row.stat))
+        above = place.parent
+        while above and above not in self.seen:
+            above = above.parent
+        if isinstance(self.seen.get(above), Absent):
+            return False
+        self.look[place] = None
+        return True
+
+    def _base_path(self, row: BaseRow) -> RelPath:
+        names = [row.name]
+        parent = row.parent
+        while parent != ROOT:
+            above = self.base.get(parent)
+            if above is None:
+                break
+            names.append(above.name)
+            parent = above.parent
+        return RelPath(b"/".join(reversed(names)))
+
+    # -------------------------------------------------------------------------------------------- in which order
+
+    def _removals(self) -> dict[Id, BaseRow]:
+        """Every row that is gone: those that lost their place and all below them that stand nowhere else."""
+        removed: dict[Id, BaseRow] = {}
+        for row in self.gone.values():
+            if row.id in self.kept:
+                continue
+            for below in self._descendants(row):
+                if below.id not in self.kept:
+                    removed[below.id] = below
+        return removed
+
+    def _descendants(self, row: BaseRow) -> Iterator[BaseRow]:
+        """`row` and everything that the base has below it, parents first; not below what stands elsewhere now."""
+        yield row
+        if row.kind is Kind.DIRECTORY:
+            for child in self.base.children(row.id):
+                if child.id not in self.kept:
+                    yield from self._descendants(child)
+
+    def _step_aside(self, removed: dict[Id, BaseRow]) -> dict[Id, int]:
+        """Move aside what is leaving a place that an arrival wants; answers where (the position of that `Move`)."""
+        leaving = {row.id: row for _, _, row in self.arrivals if row is not None}
+        aside: dict[Id, int] = {}
+        for path, _, _ in self.arrivals:
+            parent = self.stands[path.parent]
+            blocker = self.base.child(parent, path.name) if parent >= 0 else None
+            if blocker is None:
+                continue
+            if blocker.id in removed and blocker.kind is not Kind.DIRECTORY:
+                self._emit(Remove(blocker.id, blocker.version), Claim(path, None, blocker))
+                del removed[blocker.id]
+            elif blocker.id in leaving or blocker.id in removed:
+                aside[blocker.id] = len(self.commands)
+                to = aside_name(blocker.id)
+                self._emit(Move(blocker.id, blocker.placed, ROOT, to), Claim(RelPath(to), None, blocker))
+        return aside
+
+    def _arrive(self, aside: dict[Id, int]) -> None:
+        references: dict[Id, Id] = {}
+        for path, o, row in self.arrivals:
+            parent = self.stands[path.parent]
+            parent = references.get(parent, parent)
+            if row is None:
+                references[self.stands[path]] = made_by(len(self.commands))
+                put = Put(NEW, NEVER, parent, path.name, o.kind, _mode(o), _mtime(o), _size(o), o.content)
+                self._emit(put, Claim(path, o, None))
+            else:
+                expect = Version(made_by(aside[row.id])) if row.id in aside else row.placed
+                self._emit(Move(row.id, expect, parent, path.name), Claim(path, o, row))
+
+    def _change(self) -> None:
+        for path, o, row in self.changes:
+            content = o.content if o.content != row.content else None
+            put = Put(row.id, row.version, row.parent, path.name, o.kind, _mode(o), _mtime(o), _size(o), content)
+            self._emit(put, Claim(path, o, row))
+
+    def _remove(self, removed: dict[Id, BaseRow]) -> None:
+        """Deepest first: a path sorts after those of its parents."""
+        places = sorted(((self._base_path(row), row) for row in removed.values()), key=lambda p: p[0].split(b"/"))
+        for place, row in reversed(places):
+            self._emit(Remove(row.id, row.version), Claim(place, None, row))
+
+    def _emit(self, command: Command, claim: Claim) -> None:
+        self.commands.append(command)
+        self.claims.append(claim)
+
+
+def _mode(o: Present) -> int:
+    return 0 if o.kind is Kind.SYMLINK else o.stat.mode
+
+
+def _mtime(o: Present) -> int:
+    return o.stat.mtime_ns if o.kind is Kind.FILE else 0
+
+
+def _size(o: Present) -> int:
+    return 0 if o.kind is Kind.DIRECTORY else o.stat.size

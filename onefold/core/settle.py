@@ -1,0 +1,181 @@
+"""What a batch's fate means for the base: the author's side of the catalogue's verdict.
+
+The author's folder already holds what it proposed. So nothing is done to the folder here; the base learns what stands
+there, and the next plan does the rest:
+  * accepted: the base holds the new version.
+  * an edit that lost: what stands at the path *is* the conflict copy, at the wrong name; the plan moves it to its own
+    name and brings the winner. No content is copied, and none is lost in between.
+  * a move or removal that lost: the base holds the folder as it is; the plan brings it back.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import msgspec
+
+from onefold.core.diff import Claim, Diff
+from onefold.core.model import (
+    NEVER,
+    NEW,
+    Action,
+    BaseRow,
+    Command,
+    Discard,
+    Id,
+    Kind,
+    Move,
+    Outcome,
+    Put,
+    Remove,
+    Row,
+    Shift,
+    Version,
+    position_of,
+    version,
+)
+from onefold.core.paths import RelPath
+from onefold.core.views import BaseView, RowView
+
+
+class Settled(msgspec.Struct, frozen=True):
+    """New rows of the base by id (None: it has none any more), and paths that must be looked at again."""
+
+    rows: dict[Id, BaseRow | None]
+    look: tuple[RelPath, ...]
+
+
+class Reverted(msgspec.Struct, frozen=True):
+    """As `Settled`, and what must be done in the folder for edits that may not be proposed from here."""
+
+    rows: dict[Id, BaseRow | None]
+    actions: tuple[Action, ...]
+
+
+def settle(
+    commands: Sequence[Command],
+    claims: Sequence[Claim],
+    outcomes: Sequence[Outcome],
+    index: int,
+    offset: int,
+    catalogue: RowView,
+    base: BaseView,
+) -> Settled:
+    """The base after the batch was applied in entry `index`, where its first command had position `offset`.
+
+    `catalogue` is the catalogue right after that entry, `base` the base as it was when the batch was made.
+    """
+    rows: dict[Id, BaseRow | None] = {}
+    look: list[RelPath] = []
+
+    def resolve(reference: Id) -> Id:
+        return outcomes[position_of(reference)].id if reference < NEW else reference
+
+    def now(id: Id) -> BaseRow | None:
+        return rows[id] if id in rows else base.get(id)
+
+    for position, (command, claim, outcome) in enumerate(zip(commands, claims, outcomes, strict=True)):
+        made = version(index, offset + position)
+        if isinstance(command, Put) and claim.seen is not None:
+            if command.id == NEW:
+                row = _created(command, claim, outcome, made, resolve(command.parent), catalogue)
+                if row is None or (row.id != made and now(row.id) is not None):
+                    look.append(claim.path)
+                else:
+                    rows[row.id] = row
+            else:
+                _changed(command, claim, outcome, made, now(command.id), rows)
+        elif isinstance(command, Remove):
+            rows[command.id] = None
+        elif isinstance(command, Move):
+            row = now(command.id)
+            parent = resolve(command.parent)
+            if row is not None and parent != NEW:
+                placed = made if outcome.accepted else NEVER
+                rows[command.id] = msgspec.structs.replace(row, parent=parent, name=command.name, placed=placed)
+            else:
+                rows[command.id] = None
+                look.append(claim.path)
+    return Settled(rows, tuple(look))
+
+
+def _created(put: Put, claim: Claim, outcome: Outcome, made: Version, parent: Id, catalogue: RowView) -> BaseRow | None:
+    """The base's row for what stands where the author created it; None when the catalogue has no row for it."""
+    row = catalogue.get(outcome.id)
+    if row is None or parent == NEW or claim.seen is None:
+        return None
+    equal = (row.mode, row.mtime_ns, row.content) == (put.mode, put.mtime_ns, put.content)
+    at_home = (row.parent, row.name) == (parent, put.name)
+    return BaseRow(
+        row.id,
+        parent,
+        put.name,
+        put.kind,
+        made if row.id == made else row.version if equal else NEVER,
+        row.placed if at_home else NEVER,
+        put.mode,
+        put.mtime_ns,
+        put.size,
+        put.content or b"",
+        claim.seen.stat,
+    )
+
+
+def _changed(
+    put: Put, claim: Claim, outcome: Outcome, made: Version, old: BaseRow | None, rows: dict[Id, BaseRow | None]
+) -> None:
+    """Store what became of an edit of `put.id`, of which the base had `old`."""
+    if old is None or claim.seen is None:
+        return
+    new = msgspec.structs.replace(
+        old,
+        version=made if outcome.accepted else NEVER,
+        mode=put.mode,
+        mtime_ns=put.mtime_ns,
+        size=put.size,
+        content=old.content if put.content is None else put.content,
+        stat=claim.seen.stat,
+    )
+    if outcome.accepted or outcome.id == NEW:
+        rows[put.id] = new
+    else:
+        rows[put.id] = None
+        rows[outcome.id] = msgspec.structs.replace(new, id=outcome.id, version=made, placed=NEVER)
+
+
+def revert(diff: Diff, base: BaseView) -> Reverted:
+    """What to do about edits on a node that may not propose: what it wrote becomes strays, what it lost comes back.
+
+    An edited file keeps its old stat in the base and forgets its content there, so that the plan replaces it and the
+    materialiser finds an edit in what comes out: a stray. Something moved is moved back.
+    """
+    rows: dict[Id, BaseRow | None] = {}
+    back: dict[Id, Action] = {}
+    discards: list[Action] = []
+    for command, claim in zip(diff.commands, diff.claims, strict=True):
+        old = claim.base
+        if isinstance(command, Remove):
+            rows[command.id] = None
+        elif isinstance(command, Move) and old is not None:
+            back[command.id] = Shift(old, claim.path, _path(old, base))
+        elif isinstance(command, Put) and claim.seen is not None:
+            if old is None:
+                discards.append(Discard(claim.path, command.kind))
+            elif command.content is not None:
+                rows[command.id] = msgspec.structs.replace(old, version=NEVER, content=b"")
+            else:
+                rows[command.id] = msgspec.structs.replace(
+                    old, version=NEVER, mode=command.mode, mtime_ns=command.mtime_ns, stat=claim.seen.stat
+                )
+    for id in back:
+        rows.pop(id, None)
+    return Reverted(rows, (*back.values(), *reversed(discards)))
+
+
+def _path(row: BaseRow, base: BaseView) -> RelPath:
+    names = [row.name]
+    above = base.get(row.parent)
+    while above is not None:
+        names.append(above.name)
+        above = base.get(above.parent)
+    return RelPath(b"/".join(reversed(names)))
