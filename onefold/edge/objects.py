@@ -18,6 +18,7 @@ import errno
 import itertools
 import os
 import re
+import threading
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -47,6 +48,7 @@ class ObjectStore:
     def __init__(self, directory: Path) -> None:
         self._directory = directory
         self._numbers = itertools.count()
+        self._lock = threading.Lock()
         self._settling: set[bytes] = set()
         """Digests between steps 2 and 3: visible in the directory, but not yet to be counted."""
         try:
@@ -154,10 +156,15 @@ class ObjectStore:
 
     def _settle(self, temporary: Path, digest: bytes) -> None:
         # Two threads may settle the same digest: either file is whole and durable, and the first of them to sync the
-        # directory has made a name for one of the two durable. A digest whose sync failed stays uncounted.
+        # directory has made a name for one of the two durable. What counts already never stops counting on the way.
+        # A digest whose sync failed stays uncounted.
         name = self._name(digest)
-        self._settling.add(digest)
-        os.rename(temporary, name)
+        with self._lock:
+            if self.has(digest):
+                os.unlink(temporary)
+                return
+            self._settling.add(digest)
+            os.rename(temporary, name)
         _sync_directory(Path(name).parent)
         self._settling.discard(digest)
 
