@@ -49,6 +49,8 @@ class ObjectStore:
         self._directory = directory
         self._numbers = itertools.count()
         self._lock = threading.Lock()
+        self._fans: set[str] = set()
+        """The directories of objects that exist, durably."""
         self._settling: set[bytes] = set()
         """Digests between steps 2 and 3: visible in the directory, but not yet to be counted."""
         try:
@@ -125,9 +127,11 @@ class ObjectStore:
         incoming.mkdir(mode=0o700, parents=True, exist_ok=True)
         for leftover in os.scandir(incoming):
             os.unlink(leftover.path)
-        for fan in range(256):
-            (self._directory / f"{fan:02x}").mkdir(mode=0o700, exist_ok=True)
-            _sync_directory(self._directory / f"{fan:02x}")
+        for fan in os.listdir(self._directory):
+            if _FAN.fullmatch(fan):
+                self._fans.add(fan)
+                if os.listdir(self._directory / fan):
+                    _sync_directory(self._directory / fan)
         _sync_directory(self._directory)
 
     def _write(self, temporary: Path, digest: bytes, size: int, chunks: Iterable[bytes | memoryview]) -> None:
@@ -163,10 +167,17 @@ class ObjectStore:
             if self.has(digest):
                 os.unlink(temporary)
                 return
+            self._make_fan(digest.hex()[:2])
             self._settling.add(digest)
             os.rename(temporary, name)
         _sync_directory(Path(name).parent)
         self._settling.discard(digest)
+
+    def _make_fan(self, fan: str) -> None:
+        if fan not in self._fans:
+            (self._directory / fan).mkdir(mode=0o700, exist_ok=True)
+            _sync_directory(self._directory)
+            self._fans.add(fan)
 
     @contextmanager
     def _storing(self, digest: bytes) -> Iterator[None]:

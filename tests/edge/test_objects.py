@@ -108,6 +108,7 @@ def test_leftovers_of_a_crash_are_removed_at_start(tmp_path: Path) -> None:
 
 
 def test_a_file_that_is_no_object_is_not_listed(store: ObjectStore, tmp_path: Path) -> None:
+    (store._directory / "ab").mkdir()
     (store._directory / "ab" / "notes.txt").write_text("not ours")
     assert list(store.digests()) == []
 
@@ -136,6 +137,7 @@ def test_many_threads_put_the_same_and_different_objects(store: ObjectStore) -> 
 
 def test_an_object_counts_only_once_its_name_is_synced(store: ObjectStore, monkeypatch: pytest.MonkeyPatch) -> None:
     digest = digest_of(b"x")
+    store._make_fan(digest.hex()[:2])
     seen: list[tuple[bool, bool]] = []
 
     def look(directory: Path) -> None:
@@ -151,6 +153,7 @@ def test_data_is_synced_before_the_name_and_the_name_before_the_return(
     store: ObjectStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     steps: list[str] = []
+    store._make_fan(digest_of(b"x").hex()[:2])
     real_sync, real_rename, real_directory = os.fdatasync, os.rename, objects._sync_directory
 
     def note_sync(fd: int) -> None:
