@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Protocol
 
 import msgspec
 
 from onefold.core.messages import Message, Problem
-from onefold.core.model import Action, BaseRow, Observed, Result
+from onefold.core.model import Action, BaseRow, Id, Observed, Result, Unknown
 from onefold.core.paths import RelPath
+from onefold.core.rows import Rows
+from onefold.core.views import BaseView
 
 
 class Clock(Protocol):
@@ -200,6 +203,10 @@ class Watcher(Protocol):
     def close(self) -> None: ...
 
 
+LARGE = Unknown("it is large: look again, off the loop")
+"""What `Scanner.observe` answers instead of reading a large file when it was not told to."""
+
+
 class Listing(msgspec.Struct, frozen=True):
     """A complete, error-free listing of one directory: the names that may be replicated."""
 
@@ -209,9 +216,16 @@ class Listing(msgspec.Struct, frozen=True):
 class Scanner(Protocol):
     """Looks. Safe to call from a thread; holds no state of the folder."""
 
-    def observe(self, path: RelPath, known: BaseRow | None, content: bool) -> Observed:
+    def session(self) -> AbstractContextManager[None]:
+        """Around one round of looking: directories stay open, the ignore file is read once."""
+        ...
+
+    def observe(self, path: RelPath, known: BaseRow | None, content: bool, large: bool = False) -> Observed:
         """What stands at `path`. With `known` whose stat still holds and `content` False, nothing is read and the known
-        content is repeated. Never follows a symlink, never leaves the file system of the root."""
+        content is repeated. Never follows a symlink, never leaves the file system of the root.
+
+        Reading a file over `small_bytes_max` takes a while: without `large`, the answer is the constant `LARGE`.
+        """
         ...
 
     def listing(self, path: RelPath) -> Listing | Observed:
@@ -238,4 +252,55 @@ class Materialiser(Protocol):
         `keep_edits`: where an edit stands in the way, leave it there and answer `Edited`; otherwise keep it aside as a
         stray and go on.
         """
+        ...
+
+
+# ---------------------------------------------------------------------------------------------------- memory
+
+
+class CatalogueStore(Rows, Protocol):
+    """Where the catalogue is kept: its rows, and its state after the newest entry. One transaction per entry."""
+
+    def transaction(self) -> AbstractContextManager[None]: ...
+
+    def save_state(self, index: int, digest: int, files: int, seeded: bool) -> None: ...
+
+    def keep_entry(self, index: int, entry: bytes) -> None:
+        """Keep an entry's bytes until it is released: the small contents in its pack can be had again by it."""
+        ...
+
+    def kept_entries(self) -> Iterator[tuple[int, bytes]]:
+        """The entries kept, newest first."""
+        ...
+
+    def release_entries(self, up_to: int) -> None: ...
+
+
+class BaseStore(BaseView, Protocol):
+    """Where the base is kept. Changes count once `transaction` has ended."""
+
+    def lookup(self, path: RelPath) -> BaseRow | None:
+        """The row at `path`; None for the root, which has none."""
+        ...
+
+    def path(self, id: Id) -> RelPath:
+        """Where the folder has `id`. Raises `KeyError` for an id that the base does not have."""
+        ...
+
+    def by_content(self, digest: bytes) -> Sequence[BaseRow]: ...
+
+    def update(self, rows: Mapping[Id, BaseRow | None]) -> None:
+        """Set or (None) forget rows, all in one transaction; together they may swap places."""
+        ...
+
+    def begin_run(self, actions: Sequence[Action]) -> None:
+        """Write down what is about to be done in the folder (intents), before the first of it is done."""
+        ...
+
+    def end_run(self, rows: Mapping[Id, BaseRow | None]) -> None:
+        """As `update`, and forget the intents, in the same transaction."""
+        ...
+
+    def differences(self) -> Iterator[Id]:
+        """Every id on which the catalogue and the base differ in version or place, or that only one of them has."""
         ...

@@ -266,7 +266,8 @@ class BaseRow(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """What this node last saw or put in its own folder, under one id.
 
     `version` is the catalogue's version that stands there, or NEVER (see there). `parent` and `name` are where it
-    stands in this folder, `placed` the catalogue's version of the place that this node last had it at. `kind`, `mode`, `mtime_ns`, `size`, `content` are as in `Row`; `stat` as the folder had them.
+    stands in this folder, `placed` the catalogue's version of the place that this node last had it at. `kind`, `mode`,
+    `mtime_ns`, `size`, `content` are as in `Row`; `stat` as the folder had them.
     """
 
     id: Id

@@ -1,0 +1,100 @@
+"""Entries into the catalogue: the log, read densely, one transaction an entry."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable
+
+import structlog
+
+from onefold.core import wire
+from onefold.core.catalogue import Catalogue
+from onefold.core.model import Applied, Entry, Pack
+from onefold.errors import Bug, PeerError
+from onefold.ports import CatalogueStore, Log, Objects, Peers
+
+DIGESTS_KEPT = 4096
+FETCH_RETRY_SECONDS = 0.1
+
+log = structlog.get_logger()
+
+
+class Applier:
+    """Applies every entry exactly once, in order. What it has applied is the *applied* index."""
+
+    def __init__(
+        self,
+        replicated: Log,
+        catalogue: Catalogue,
+        store: CatalogueStore,
+        objects: Objects,
+        peers: Peers,
+        applied: Callable[[Entry, Pack, Applied], None],
+    ) -> None:
+        """`applied` is called after each entry's transaction, before anything else can be applied."""
+        self._log = replicated
+        self._catalogue = catalogue
+        self._store = store
+        self._objects = objects
+        self._peers = peers
+        self._applied = applied
+        self._changed = asyncio.Event()
+        self.digests: deque[tuple[int, bytes]] = deque(maxlen=DIGESTS_KEPT)
+        self._note_digest()
+
+    async def run(self) -> None:
+        """Follow the log for ever."""
+        async for index, data in self._log.entries(self._catalogue.index + 1):
+            if index > self._catalogue.index:
+                entry = wire.decode_entry(data)
+                pack = await self._pack(index, entry)
+                if index > self._catalogue.index:  # our own append may have brought it meanwhile
+                    self._apply(index, data, entry, pack)
+
+    def feed(self, index: int, data: bytes, pack: Pack) -> None:
+        """An entry that this node itself has just appended, ahead of the watch."""
+        if index == self._catalogue.index + 1:
+            self._apply(index, data, wire.decode_entry(data), pack)
+
+    async def reach(self, index: int) -> None:
+        """Returns once the entry at `index` is applied."""
+        while self._catalogue.index < index:
+            self._changed.clear()
+            await self._changed.wait()
+
+    async def _pack(self, index: int, entry: Entry) -> Pack:
+        if entry.pack is not None:
+            return wire.decode_pack(entry.pack)
+        while not self._objects.has(entry.digest):
+            sources = sorted(self._peers.connected())
+            try:
+                await self._peers.fetch(entry.digest, entry.size, sources)
+            except PeerError as error:
+                log.warning("the pack of an entry is not to be had yet", index=index, error=str(error))
+                await asyncio.sleep(FETCH_RETRY_SECONDS)
+        return wire.decode_pack(self._objects.read(entry.digest))
+
+    def _apply(self, index: int, data: bytes, entry: Entry, pack: Pack) -> None:
+        catalogue = self._catalogue
+        with self._store.transaction():
+            applied = catalogue.apply(index, pack)
+            self._store.keep_entry(index, data)
+            self._store.save_state(catalogue.index, catalogue.digest, catalogue.files, catalogue.seeded)
+        self._note_digest()
+        self._changed.set()
+        self._applied(entry, pack, applied)
+
+    def _note_digest(self) -> None:
+        self.digests.append((self._catalogue.index, self._catalogue.digest.to_bytes(32, "big")))
+
+    def check(self, peer: str, digests: tuple[tuple[int, bytes], ...]) -> None:
+        """Compare a peer's digests with ours at the same indices (G1). Raises `Bug` when they differ."""
+        ours = dict(self.digests)
+        for index, digest in digests:
+            if ours.get(index, digest) != digest:
+                raise Bug(
+                    f"the catalogue at index {index} differs from that of {peer}",
+                    "this node stopped proposing and materialising; compare the nodes' digests with `onefold status`, "
+                    "then delete the state directory of the odd one and start it again",
+                )

@@ -1,0 +1,68 @@
+"""Content on a majority of voters, durable and out of any user's reach, before an entry may name it (G2)."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+
+from onefold.core.messages import Held, Hold
+from onefold.errors import PeerError, PeerGone
+from onefold.ports import Peers
+
+BYTES_PER_SECOND_MIN = 1_000_000
+ANSWER_SECONDS = 5.0
+
+
+class Holder:
+    """Asks voters to hold objects.
+
+    Invariant: `hold` returns only when a majority of all voters has the object fsynced. This node's own folder is no
+    copy (its user may overwrite it in place): it counts as a voter only by an object of its own, which is made when
+    the other voters alone are too few.
+    """
+
+    def __init__(self, me: str, voters: frozenset[str], peers: Peers) -> None:
+        self._me = me
+        self._others = sorted(voters - {me})
+        self._own_counts = me in voters
+        self._majority = len(voters) // 2 + 1
+        self._peers = peers
+
+    async def hold(self, digest: bytes, size: int, data: bytes | None, make_own: Callable[[], Awaitable[None]]) -> None:
+        """Returns once a majority holds it. `make_own` makes this node's own object durable.
+
+        Raises `PeerGone` when a majority cannot be had now; trying again is safe.
+        """
+        connected = self._peers.connected()
+        asked = [
+            asyncio.create_task(self._ask(node, Hold(digest, size, data, (self._me,))))
+            for node in self._others
+            if node in connected
+        ]
+        held = 0
+        if len(asked) < self._majority and self._own_counts:
+            await make_own()
+            held += 1
+        failed: list[PeerError] = []
+        for answer in asyncio.as_completed(asked):
+            if held >= self._majority:
+                break
+            try:
+                await answer
+                held += 1
+            except PeerError as error:
+                failed.append(error)
+                if self._own_counts and len(failed) == 1 and len(asked) >= self._majority:
+                    await make_own()
+                    held += 1
+        if held < self._majority:
+            raise PeerGone(
+                f"only {held} of the {self._majority} voters needed hold new content"
+                + (f" ({failed[0]})" if failed else ""),
+                "start the other nodes; it is proposed as soon as a majority is there",
+            )
+
+    async def _ask(self, node: str, hold: Hold) -> None:
+        answer = await self._peers.ask(node, hold, ANSWER_SECONDS + hold.size / BYTES_PER_SECOND_MIN)
+        if not isinstance(answer, Held):
+            raise PeerGone(f"{node} answered a hold with {type(answer).__name__}")

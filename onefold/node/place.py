@@ -1,0 +1,306 @@
+"""Catalogue into the folder: plan, fetch what is not here, carry out, and write down in the base what now stands."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
+
+import msgspec
+import structlog
+
+from onefold.core import wire
+from onefold.core.messages import Problem
+from onefold.core.model import (
+    NEW,
+    Action,
+    Applied,
+    Aside,
+    Attributes,
+    BaseRow,
+    Discard,
+    Done,
+    Failed,
+    Id,
+    Kind,
+    Make,
+    Pack,
+    Replace,
+    Result,
+    Row,
+    Shift,
+)
+from onefold.core.paths import RelPath, show
+from onefold.core.plan import plan
+from onefold.core.views import RowView
+from onefold.errors import ContentMismatch, PeerError
+from onefold.ports import BaseStore, CatalogueStore, Materialiser, Objects, Peers
+
+SLICE = 64
+"""Actions carried out before the loop gets its turn: about 5 ms of small files."""
+INLINE_BYTES_MAX = 1 << 20
+"""A slice that writes more is carried out in a thread."""
+RETRY_SECONDS_MIN = 0.02
+RETRY_SECONDS_MAX = 5.0
+PATIENCE = 4
+"""Tries after which a path that still differs is a problem for a person to see, and `in_place` waits for it no longer."""
+
+EMPTY = wire.content_digest(b"")
+
+log = structlog.get_logger()
+
+
+class Placer:
+    """Heads for the newest catalogue; a superseded version is never waited for. Where it has arrived is *in place*.
+
+    Invariant: the base is changed only after the folder was, and the intents are written before. So at any crash the
+    folder is what the base says, or what the intents say it was to become.
+    """
+
+    def __init__(
+        self,
+        catalogue: CatalogueStore,
+        base: BaseStore,
+        objects: Objects,
+        peers: Peers,
+        materialiser: Materialiser,
+        root: bytes,
+        small_bytes_max: int,
+        applied_index: Callable[[], int],
+        keep_edits: Callable[[], bool],
+        look_again: Callable[[RelPath], None],
+        in_place: Callable[[int], None],
+    ) -> None:
+        """`keep_edits`: whether this node may propose, so that an edit in the way is left for it. `look_again(path)`:
+        an edit was met there. `in_place(index)`: the folder has arrived at that index."""
+        self._catalogue: RowView = catalogue
+        self._store = catalogue
+        self._base = base
+        self._objects = objects
+        self._peers = peers
+        self._materialiser = materialiser
+        self._root = root
+        self._small_bytes_max = small_bytes_max
+        self._applied_index = applied_index
+        self._keep_edits = keep_edits
+        self._look_again = look_again
+        self._arrived = in_place
+        self._dirty: set[Id] = set()
+        self._discards: list[Action] = []
+        self._wake = asyncio.Event()
+        self._recent: dict[bytes, bytes] = {}
+        self._fetching: dict[bytes, asyncio.Task[None]] = {}
+        self._tries: dict[Id, int] = {}
+        self._problems: dict[Id, Problem] = {}
+        self._halted = False
+        self.in_place = -1
+        self.epoch = 0
+
+    # -------------------------------------------------------------------------------------------- what is to be done
+
+    def note(self, pack: Pack, applied: Applied, own: bool) -> None:
+        """An entry was applied. `own`: this node alone wrote it, so its folder holds the contents already."""
+        if not own:
+            self._recent.update(pack.contents)
+        self._dirty.update(applied.changes)
+        self._wake.set()
+
+    def want(self, ids: Iterable[Id], actions: Sequence[Action] = ()) -> None:
+        """Bring these ids to what the catalogue says, after carrying out `actions`."""
+        self._dirty.update(ids)
+        self._discards.extend(actions)
+        self._wake.set()
+
+    def halt(self) -> None:
+        """Touch the folder no more: the catalogue cannot be trusted."""
+        self._halted = True
+
+    def problems(self) -> list[Problem]:
+        return list(self._problems.values())
+
+    @property
+    def busy(self) -> bool:
+        """Whether the folder is still being brought to the catalogue."""
+        return bool(self._dirty or self._discards or self._fetching or any(t < PATIENCE for t in self._tries.values()))
+
+    # -------------------------------------------------------------------------------------------- doing it
+
+    async def run(self) -> None:
+        """Place whatever is noted, for ever."""
+        self._wake.set()
+        while True:
+            await self._wake.wait()
+            self._wake.clear()
+            if self._halted:
+                continue
+            while self._dirty or self._discards:
+                await self._round()
+            if not self.busy:
+                self._recent.clear()
+                self.in_place = self._applied_index()
+                self._arrived(self.in_place)
+
+    async def _round(self) -> None:
+        ids, self._dirty = self._dirty, set()
+        discards, self._discards = self._discards, []
+        actions = [*discards, *plan(ids, self._catalogue, self._base)]
+        for id in ids - {_subject(action) for action in actions}:
+            self._settled(id)
+        ready = [action for action in actions if self._content_is_here(action)]
+        whole = any(isinstance(action, Aside) for action in ready)  # what is aside must not outlive its run
+        step = len(ready) if whole else SLICE
+        for first in range(0, len(ready), step or 1):
+            await self._carry_out(ready[first : first + step])
+            await asyncio.sleep(0)
+
+    async def _carry_out(self, actions: list[Action]) -> None:
+        targets = {a.base.id: self._catalogue.get(a.base.id) for a in actions if isinstance(a, Shift)}
+        self._base.begin_run(actions)
+        self.epoch += 1
+        try:
+            if sum(_bytes(action) for action in actions) > INLINE_BYTES_MAX:
+                contents = {a.row.content: self._content(a.row.content) for a in actions if _bytes(a)}
+                keep = self._keep_edits()
+                results = await asyncio.to_thread(self._materialiser.run, actions, contents.__getitem__, keep)
+            else:
+                results = self._materialiser.run(actions, self._content, self._keep_edits())
+        finally:
+            self.epoch += 1
+        self._base.end_run(self._rows(actions, results, targets))
+
+    def _rows(
+        self, actions: Sequence[Action], results: Sequence[Result], targets: dict[Id, Row | None]
+    ) -> dict[Id, BaseRow | None]:
+        """What the base must learn from a run."""
+        rows: dict[Id, BaseRow | None] = {}
+        for action, result in zip(actions, results, strict=True):
+            if isinstance(result, Done):
+                if isinstance(action, Discard | Aside):
+                    continue
+                if isinstance(action, Replace) and action.base.id != action.row.id:
+                    rows[action.base.id] = None
+                base = result.base
+                row = targets.get(result.id)
+                if isinstance(action, Shift) and base is not None and row is not None:
+                    base = msgspec.structs.replace(base, parent=row.parent, name=row.name, placed=row.placed)
+                rows[result.id] = base
+                self._settled(result.id)
+                continue
+            if isinstance(action, Shift) and _moves_back(action, targets[action.base.id]):
+                self._forget(action.base, rows)  # what was moved is kept aside, and made anew where it belongs
+                if action.source is not None:
+                    self._look_again(action.source)
+            self._look_again(result.path)
+            if isinstance(result, Failed):
+                log.warning("the folder refused", path=show(result.path), reason=result.reason)
+            reason = result.reason if isinstance(result, Failed) else "it was changed here"
+            self._later(_subject(action), reason, result.path)
+        return rows
+
+    def _forget(self, row: BaseRow, rows: dict[Id, BaseRow | None]) -> None:
+        rows[row.id] = None
+        self._dirty.add(row.id)
+        for child in self._base.children(row.id):
+            self._forget(child, rows)
+
+    # -------------------------------------------------------------------------------------------- trying again
+
+    def _later(self, id: Id, what: str, path: RelPath) -> None:
+        if id == NEW:
+            return
+        tries = self._tries[id] = self._tries.get(id, 0) + 1
+        if tries >= PATIENCE:
+            self._problems[id] = Problem(what, show(path), "it is tried again by itself")
+        delay = min(RETRY_SECONDS_MAX, RETRY_SECONDS_MIN * 2**tries)
+        asyncio.get_running_loop().call_later(delay, self._retry, id)
+
+    def _retry(self, id: Id) -> None:
+        if id in self._tries:
+            self.want([id])
+
+    def _settled(self, id: Id) -> None:
+        self._tries.pop(id, None)
+        self._problems.pop(id, None)
+
+    # -------------------------------------------------------------------------------------------- contents
+
+    def _content_is_here(self, action: Action) -> bool:
+        """Whether `action` can be carried out now; starts to fetch what it lacks, after which its id is tried again."""
+        if not isinstance(action, Make | Replace) or action.row.kind is not Kind.FILE:
+            return True
+        digest = action.row.content
+        if digest in self._recent or self._objects.has(digest) or action.row.size == 0:
+            return True
+        if digest not in self._fetching:
+            task = asyncio.create_task(self._obtain(action.row.id, digest, action.row.size))
+            self._fetching[digest] = task
+        self._fetching[digest].add_done_callback(lambda _: self.want([action.row.id]))
+        return False
+
+    async def _obtain(self, id: Id, digest: bytes, size: int) -> None:
+        """Bring content here: from this folder, from an entry kept here, else from any peer. Tries until superseded."""
+        try:
+            tries = 0
+            while not await self._from_here(digest, size) and self._is_current(id, digest):
+                try:
+                    await self._peers.fetch(digest, size, sorted(self._peers.connected()))
+                    return
+                except PeerError as error:
+                    tries += 1
+                    log.warning("content is not to be had yet", digest=digest.hex(), error=str(error))
+                    await asyncio.sleep(min(RETRY_SECONDS_MAX, RETRY_SECONDS_MIN * 2**tries))
+        finally:
+            del self._fetching[digest]
+
+    def _is_current(self, id: Id, digest: bytes) -> bool:
+        row = self._catalogue.get(id)
+        return row is not None and row.content == digest
+
+    async def _from_here(self, digest: bytes, size: int) -> bool:
+        for row in self._base.by_content(digest):
+            path = os.path.join(self._root, self._base.path(row.id))
+            try:
+                await asyncio.to_thread(self._objects.receive, digest, size, _chunks(path))
+                return True
+            except (OSError, ContentMismatch) as error:
+                log.info("a copy in the folder has changed", path=show(path), error=str(error))
+        if size <= self._small_bytes_max:
+            for _, data in self._store.kept_entries():
+                entry = wire.decode_entry(data)
+                if entry.pack is None and not self._objects.has(entry.digest):
+                    continue
+                pack = wire.decode_pack(entry.pack if entry.pack is not None else self._objects.read(entry.digest))
+                if digest in pack.contents:
+                    self._recent[digest] = pack.contents[digest]
+                    return True
+        return False
+
+    def _content(self, digest: bytes) -> bytes | Path:
+        data = self._recent.get(digest)
+        if data is None and digest == EMPTY:
+            data = b""
+        return data if data is not None else self._objects.path(digest)
+
+
+def _moves_back(action: Shift, row: Row | None) -> bool:
+    """Whether `action` undoes a move made in this folder: the base never had it anywhere else than the catalogue."""
+    return row is not None and (row.parent, row.name) == (action.base.parent, action.base.name)
+
+
+def _subject(action: Action) -> Id:
+    """The id whose arrival `action` is; NEW for something that has none."""
+    if isinstance(action, Make | Replace | Attributes):
+        return action.row.id
+    return NEW if isinstance(action, Discard) else action.base.id
+
+
+def _bytes(action: Action) -> int:
+    """How much content `action` writes."""
+    return action.row.size if isinstance(action, Make | Replace) and action.row.kind is Kind.FILE else 0
+
+
+def _chunks(path: bytes) -> Iterator[bytes]:
+    with open(path, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NOFOLLOW)) as file:
+        while chunk := file.read(1 << 20):
+            yield chunk
