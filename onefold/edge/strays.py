@@ -1,0 +1,139 @@
+"""Strays: local bytes kept aside, where `onefold status` shows them. Plain files, so that they survive everything else.
+
+Each has a directory of its own, `<unix milliseconds>-<n>/`, with `meta.json` and the thing itself as `kept`. The
+directory and `meta.json` come first: a crash before `kept` arrives leaves an empty one, removed at the next start, and
+the bytes where they were.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+import stat
+import time
+from pathlib import Path
+
+import msgspec
+
+from onefold import linux
+from onefold.core.model import Kind
+from onefold.core.paths import RelPath, show
+from onefold.errors import OperatorError, UserError
+
+_KEPT = "kept"
+_META = "meta.json"
+
+
+class Stray(msgspec.Struct, frozen=True):
+    """Something kept aside: `path` is where it stood, `size` in bytes (0 for a directory), `when` in unix seconds."""
+
+    id: str
+    path: RelPath
+    kind: Kind
+    size: int
+    when: float
+    reason: str
+    file: Path
+
+
+class _Meta(msgspec.Struct):
+    """`meta.json`. `path` is for people; `path_hex` is exact."""
+
+    path: str
+    path_hex: str
+    kind: int
+    size: int
+    when: float
+    reason: str
+
+
+class Strays:
+    """The strays in `directory`, which is made if need be. One thread adds at a time; any may read."""
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+        try:
+            directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+            for entry in sorted(directory.iterdir()):
+                if not os.path.lexists(entry / _KEPT):
+                    shutil.rmtree(entry)
+            self._count = len(list(directory.iterdir()))
+        except OSError as error:
+            raise OperatorError(
+                f"cannot keep strays in {directory}: {error.strerror}", "free space, or mend the permissions"
+            ) from error
+
+    def add(self, dir_fd: int, name: bytes, path: RelPath, reason: str) -> None:
+        """Take over what stands as `name` in directory `dir_fd`, and once stood at `path`. It is moved, on another file
+        system copied (and synced) first. Raises `OSError`, and has then taken nothing."""
+        mode = os.stat(name, dir_fd=dir_fd, follow_symlinks=False)
+        kind = _KINDS.get(stat.S_IFMT(mode.st_mode), Kind.FILE)
+        size = 0 if kind is Kind.DIRECTORY else mode.st_size
+        when = time.time()
+        home = self._make_home(when)
+        try:
+            meta = _Meta(show(path), path.hex(), int(kind), size, when, reason)
+            (home / _META).write_bytes(msgspec.json.encode(meta))
+            self._take(dir_fd, name, home / _KEPT)
+        except OSError:
+            shutil.rmtree(home, ignore_errors=True)
+            raise
+        self._count += 1
+
+    def count(self) -> int:
+        return self._count
+
+    def list(self) -> list[Stray]:
+        """All strays, oldest first."""
+        strays = []
+        for home in sorted(self._directory.iterdir(), key=lambda p: tuple(map(int, p.name.split("-")))):
+            if os.path.lexists(home / _KEPT):
+                meta = msgspec.json.decode((home / _META).read_bytes(), type=_Meta)
+                path = RelPath(bytes.fromhex(meta.path_hex))
+                strays.append(Stray(home.name, path, Kind(meta.kind), meta.size, meta.when, meta.reason, home / _KEPT))
+        return strays
+
+    def remove(self, id: str) -> None:
+        """Delete a stray for ever. Raises `UserError` when there is none called `id`."""
+        if id not in {stray.id for stray in self.list()}:
+            raise UserError(f"there is no stray {id}", "see `onefold status` for those there are")
+        shutil.rmtree(self._directory / id)
+        self._count -= 1
+
+    def _make_home(self, when: float) -> Path:
+        number = 0
+        while True:
+            home = self._directory / f"{int(when * 1000)}-{number}"
+            try:
+                home.mkdir(mode=0o700)
+            except FileExistsError:
+                number += 1
+            else:
+                return home
+
+    def _take(self, dir_fd: int, name: bytes, kept: Path) -> None:
+        try:
+            os.rename(name, kept, src_dir_fd=dir_fd)
+        except OSError as error:
+            if error.errno != errno.EXDEV:
+                raise
+        else:
+            return
+        source = Path(f"/proc/self/fd/{dir_fd}") / os.fsdecode(name)
+        if source.is_dir() and not source.is_symlink():
+            shutil.copytree(source, kept, symlinks=True)
+        else:
+            shutil.copy2(source, kept, follow_symlinks=False)
+        fd = os.open(kept.parent, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            linux.syncfs(fd)
+        finally:
+            os.close(fd)
+        if source.is_dir() and not source.is_symlink():
+            shutil.rmtree(source)
+        else:
+            source.unlink()
+
+
+_KINDS = {stat.S_IFREG: Kind.FILE, stat.S_IFDIR: Kind.DIRECTORY, stat.S_IFLNK: Kind.SYMLINK}
