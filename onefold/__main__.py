@@ -1,0 +1,43 @@
+"""The program's entry. The resident processes start here without the command line's libraries.
+
+`onefold run --config FILE` and `onefold node --config FILE` are what services and supervisors start: they stay small
+and start fast. Everything else, help and wrong usage included, goes through `onefold.cli`.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+
+def main() -> None:
+    match sys.argv[1:]:
+        case ["run" | "node" as what, "--config", file]:
+            sys.exit(_resident(what, Path(file)))
+        case _:
+            from onefold.cli import main as command_line
+
+            command_line()
+
+
+def _resident(what: str, file: Path) -> int:
+    from onefold.errors import OnefoldError
+
+    try:
+        from onefold.config import load
+
+        config = load(file)
+        if what == "node":
+            from onefold.run import main as run
+        else:
+            from onefold.supervisor import run
+        return run(config)
+    except OnefoldError as error:
+        print(f"onefold: {error}", file=sys.stderr, flush=True)  # noqa: T201
+        return error.exit_code
+    except KeyboardInterrupt:
+        return 130
+
+
+if __name__ == "__main__":
+    main()

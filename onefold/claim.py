@@ -1,0 +1,185 @@
+"""What must hold before a node starts: its folder, its state directory, its ports. And holding on to both directories.
+
+The claim is two locks (`flock`), on the folder itself and on a file in the state directory. Their descriptors are
+inherited by the node, so they are free again only when the last process that could write there is gone, however it
+ended.
+
+`.onefold/id` in the folder and `folder-id` in the state directory both hold the cluster's id. The first is written
+before the second: a state directory that knows its folder but finds no id in it stands before another disk than the
+one it knew (an unmounted one, say), and must not take that for a folder whose files were all removed.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import socket
+from pathlib import Path
+
+from onefold.config import PORTS, Address, Config
+from onefold.errors import OperatorError
+
+META = ".onefold"
+ID = "id"
+STATE_ID = "folder-id"
+LOCK = "lock"
+
+
+def claim(config: Config) -> tuple[int, ...]:
+    """Check everything, make the state directory and the folder's id, and take both locks.
+
+    Returns the descriptors that hold them, inheritable. Raises `OperatorError`.
+    """
+    check_folder(config)
+    check_places(config)
+    locks: list[int] = []
+    try:
+        config.state.mkdir(mode=0o700, parents=True, exist_ok=True)
+        locks.append(_lock(config.state / LOCK, os.O_RDWR | os.O_CREAT, "the state directory", config.state))
+        locks.append(_lock(config.folder, os.O_RDONLY | os.O_DIRECTORY, "the folder", config.folder))
+        _identify(config)
+        check_ports(config)
+    except BaseException as error:
+        for lock in locks:
+            os.close(lock)
+        if isinstance(error, OSError):
+            raise OperatorError(
+                f"cannot write {error.filename or config.state} ({error.strerror})",
+                "make the folder and the state directory writable for this user, or make room on the disk",
+            ) from error
+        raise
+    return tuple(locks)
+
+
+def check_folder(config: Config) -> None:
+    """Raises `OperatorError` unless the folder is a directory that we may list and write."""
+    folder = config.folder
+    fix = f"create it, or mend `folder` in {config.path}"
+    try:
+        with os.scandir(folder) as entries:
+            next(entries, None)
+    except FileNotFoundError:
+        raise OperatorError(f"there is no folder {folder}", fix) from None
+    except NotADirectoryError:
+        raise OperatorError(f"{folder} is not a directory", fix) from None
+    except OSError as error:
+        raise OperatorError(
+            f"cannot read the folder {folder} ({error.strerror})", "give this user read, write and search permission"
+        ) from error
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise OperatorError(
+            f"cannot write the folder {folder}", "give this user read, write and search permission on it"
+        )
+
+
+def check_places(config: Config) -> None:
+    """Raises `OperatorError` when folder and state lie in each other, or in what belongs to another node."""
+    folder, state = config.folder.resolve(), config.state.resolve()
+    if state == folder or folder in state.parents:
+        raise OperatorError(
+            f"the state directory {state} lies inside the folder {folder}", f"move `state` in {config.path} out of it"
+        )
+    if state in folder.parents:
+        raise OperatorError(
+            f"the folder {folder} lies inside the state directory {state}", f"move `folder` in {config.path} out of it"
+        )
+    for place, what in ((folder, "the folder"), (state, "the state directory")):
+        for above in place.parents:
+            if (above / META / ID).is_file():
+                raise OperatorError(
+                    f"{what} {place} lies inside {above}, which is a node's folder", "keep them beside each other"
+                )
+            if (above / STATE_ID).is_file():
+                raise OperatorError(
+                    f"{what} {place} lies inside {above}, a node's state directory", "keep them beside each other"
+                )
+
+
+def check_ports(config: Config) -> None:
+    """Raises `OperatorError` unless every port that this node will listen on can be had."""
+    for offset, what in enumerate(PORTS if config.runs_etcd else PORTS[:2]):
+        check_port(config.listen.plus(offset), f"for {what}", f"change `listen` in {config.path}")
+
+
+def check_port(address: Address, what: str, fix: str) -> None:
+    """Raises `OperatorError`, which names `what` the port is for, unless `address` can be listened on."""
+    try:
+        family, kind, _, _, where = socket.getaddrinfo(address.host, address.port, type=socket.SOCK_STREAM)[0]
+        with socket.socket(family, kind) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind(where)
+    except socket.gaierror as error:
+        raise OperatorError(f"cannot resolve the host {address.host} ({error.strerror})", fix) from error
+    except OSError as error:
+        if error.errno == errno.EADDRINUSE:
+            raise OperatorError(
+                f"port {address.port} on {address.host} ({what}) is in use", f"stop what uses it, or {fix}"
+            ) from error
+        if error.errno == errno.EADDRNOTAVAIL:
+            raise OperatorError(f"{address.host} is no address of this machine ({what})", fix) from error
+        raise OperatorError(f"cannot listen on {address} {what} ({error.strerror})", fix) from error
+
+
+def _lock(path: Path, flags: int, what: str, place: Path) -> int:
+    lock = os.open(path, flags | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(lock)
+        raise OperatorError(
+            f"a node is running on {what} {place} already", "stop it, or give this node a folder and a state of its own"
+        ) from None
+    os.set_inheritable(lock, True)
+    return lock
+
+
+def _identify(config: Config) -> None:
+    """Make the folder and the state directory this cluster's, or find that they are."""
+    in_folder, in_state = config.folder / META / ID, config.state / STATE_ID
+    known = _read(in_state)
+    if known is not None and known != config.folder_id:
+        raise OperatorError(
+            f"the state directory {config.state} belongs to the cluster {known}, not to {config.folder_id}",
+            f"set another `state` in {config.path}, or move that one away",
+        )
+    standing = _read(in_folder)
+    if standing is None and known is not None:
+        raise OperatorError(
+            f"the folder {config.folder} has lost its {META}/{ID}, as if its disk were not mounted",
+            f"mount it; to begin anew with what stands there, move {config.state} away",
+        )
+    if standing is not None and standing != config.folder_id:
+        raise OperatorError(
+            f"the folder {config.folder} belongs to the cluster {standing}, not to {config.folder_id}",
+            f"set another `folder` in {config.path}; to take this one over, remove its {META} directory",
+        )
+    if standing is None:
+        in_folder.parent.mkdir(mode=0o700, exist_ok=True)
+        write(in_folder, f"{config.folder_id}\n")
+    if known is None:
+        write(in_state, f"{config.folder_id}\n")
+
+
+def _read(path: Path) -> str | None:
+    try:
+        return path.read_text(errors="replace").strip()
+    except FileNotFoundError:
+        return None
+
+
+def write(path: Path, text: str, mode: int = 0o644) -> None:
+    """Put `text` at `path`, atomically and durably: after a crash the old file or the new one stands there."""
+    temporary = path.with_name(f".{path.name}.new")
+    temporary.unlink(missing_ok=True)
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
+    with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(descriptor)
+    temporary.replace(path)
+    directory = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(directory)
+    finally:
+        os.close(directory)

@@ -1,0 +1,490 @@
+"""The settings of one node, as `node.toml` gives them.
+
+`SETTINGS` is the one table: loading, validation, `docs/settings.md` and the help all derive from it. A `Config` is
+valid by construction; whatever is wrong with the file is one `BadSetting` that names the file, the setting and the fix.
+What the machine must provide (the folder, free ports) is checked by `onefold.claim`.
+
+Everything here is imported by the supervisor, which stays resident: only light modules, and plain tuples.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from onefold.errors import BadSetting
+
+REQUIRED = object()
+DERIVED = object()
+"""As a default: worked out from other settings, as `default_text` says."""
+
+ADMIN = "admin"
+"""The name in the certificate of whoever runs `status`, `wait` and the demo's view; no node may have it."""
+
+NAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?", re.ASCII)
+NAME_RULE = "use 1 to 63 letters, digits and dashes, no dash at either end"
+PORTS = ("peers", "content between peers", "etcd's clients", "etcd's peers")
+"""What each of a node's consecutive ports is for, from the one in `listen` on."""
+
+
+class Setting(NamedTuple):
+    """One setting. `name` holds its table (`etcd.heartbeat_ms`, `members.address`); `least` and `most` bound numbers;
+    `kind` is one of those in `KINDS`."""
+
+    name: str
+    kind: str
+    default: Any
+    help: str
+    unit: str = ""
+    default_text: str = ""
+    least: int = 0
+    most: int = 0
+    choices: tuple[str, ...] = ()
+
+
+KINDS = {
+    "name": "a name",
+    "text": "text",
+    "path": "a path",
+    "address": 'an address "host:port"',
+    "addresses": 'a list of addresses "host:port"',
+    "choice": "a choice",
+    "switch": "true or false",
+    "number": "a whole number",
+}
+
+SETTINGS = (
+    Setting("name", "name", REQUIRED, "This node's name; one of `members`."),
+    Setting("folder", "path", REQUIRED, "The folder to keep identical. It must exist."),
+    Setting("folder_id", "name", REQUIRED, "Which cluster this is; the same on every node, and never changed."),
+    Setting(
+        "state",
+        "path",
+        DERIVED,
+        "Where the catalogue, objects, etcd's data, keys and strays live. Not inside the folder.",
+        default_text="`.onefold/<name>` beside the folder",
+    ),
+    Setting(
+        "listen",
+        "address",
+        DERIVED,
+        "Where this node listens. It uses four consecutive ports: this one for peers, the next for content between "
+        "peers, the third for etcd's clients, the fourth for etcd's peers.",
+        default_text="its `address` in `members`",
+    ),
+    Setting(
+        "writers",
+        "choice",
+        "leader",
+        "`leader`: edits start in the leader's folder, those made elsewhere are kept aside as strays. `any`: edits "
+        "made on every node are replicated. The same on every node.",
+        choices=("leader", "any"),
+    ),
+    Setting("preferred", "switch", False, "Whether this node should lead whenever it can."),
+    Setting(
+        "small_bytes_max",
+        "number",
+        65_536,
+        "Files up to this size travel inside packs; larger ones as objects of their own.",
+        unit="bytes",
+        least=0,
+        most=1_048_576,
+    ),
+    Setting(
+        "quiet_ms",
+        "number",
+        50,
+        "How long a file that is held open must be quiet before it is looked at; one that never rests is looked at "
+        "after 2 s.",
+        unit="ms",
+        least=1,
+        most=2_000,
+    ),
+    Setting(
+        "log_level",
+        "choice",
+        "info",
+        "What is written to the log: this and what is more serious.",
+        choices=("debug", "info", "warning", "error"),
+    ),
+    Setting("tls.ca", "path", DERIVED, "The cluster's authority.", default_text="`tls/ca.crt` in the state directory"),
+    Setting(
+        "tls.cert", "path", DERIVED, "This node's certificate.", default_text="`tls/node.crt` in the state directory"
+    ),
+    Setting("tls.key", "path", DERIVED, "Its private key.", default_text="`tls/node.key` in the state directory"),
+    Setting(
+        "etcd.endpoints",
+        "addresses",
+        (),
+        "An etcd cluster that exists already. No etcd is started then, and theirs is never compacted or defragmented.",
+        default_text="none: each voter runs an etcd of its own",
+    ),
+    Setting("etcd.ca", "path", DERIVED, "The authority of that cluster's certificates.", default_text="`tls.ca`"),
+    Setting("etcd.cert", "path", DERIVED, "The certificate to show to that cluster.", default_text="`tls.cert`"),
+    Setting("etcd.key", "path", DERIVED, "Its private key.", default_text="`tls.key`"),
+    Setting("etcd.binary", "text", "etcd", "The etcd program (3.4 or newer): a name on the PATH, or a path."),
+    Setting(
+        "etcd.heartbeat_ms",
+        "number",
+        50,
+        "How often etcd's leader says that it is alive. Not less than a round trip between the nodes.",
+        unit="ms",
+        least=10,
+        most=5_000,
+    ),
+    Setting(
+        "etcd.election_ms",
+        "number",
+        500,
+        "How long etcd waits for that before it elects another leader: at least five heartbeats.",
+        unit="ms",
+        least=50,
+        most=50_000,
+    ),
+    Setting("members.name", "name", REQUIRED, "A node's name."),
+    Setting("members.address", "address", REQUIRED, "Where the other nodes reach it: the first of its four ports."),
+    Setting(
+        "members.voter",
+        "switch",
+        True,
+        "Whether it votes, with an etcd member of its own, or only follows. Have an odd number of voters: with `2n+1` "
+        "of them, `n` may fail.",
+    ),
+)
+
+BY_NAME = {setting.name: setting for setting in SETTINGS}
+TABLES = tuple(dict.fromkeys(setting.name.partition(".")[0] for setting in SETTINGS if "." in setting.name))
+
+
+class Address(NamedTuple):
+    """A host (name or address, IPv6 without brackets) and the first of a node's ports."""
+
+    host: str
+    port: int
+
+    def __str__(self) -> str:
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+    def plus(self, offset: int) -> Address:
+        """The address of the node's port for `PORTS[offset]`."""
+        return Address(self.host, self.port + offset)
+
+
+class Member(NamedTuple):
+    name: str
+    address: Address
+    voter: bool
+
+
+class Tls(NamedTuple):
+    ca: Path
+    cert: Path
+    key: Path
+
+
+class Etcd(NamedTuple):
+    """`endpoints` empty: each voter runs its own. `tls` is what to show to, and expect of, the existing cluster."""
+
+    endpoints: tuple[Address, ...]
+    tls: Tls
+    binary: str
+    heartbeat_ms: int
+    election_ms: int
+
+
+class Config(NamedTuple):
+    """All settings of one node; paths absolute. `path` is the file they came from."""
+
+    path: Path
+    name: str
+    folder: Path
+    folder_id: str
+    state: Path
+    listen: Address
+    writers: str
+    preferred: bool
+    small_bytes_max: int
+    quiet_ms: int
+    log_level: str
+    tls: Tls
+    etcd: Etcd
+    members: tuple[Member, ...]
+
+    @property
+    def me(self) -> Member:
+        return next(member for member in self.members if member.name == self.name)
+
+    @property
+    def voters(self) -> tuple[Member, ...]:
+        return tuple(member for member in self.members if member.voter)
+
+    @property
+    def runs_etcd(self) -> bool:
+        """Whether this node has an etcd member of its own to run."""
+        return self.me.voter and not self.etcd.endpoints
+
+    @property
+    def admin(self) -> Tls:
+        """What the command line shows to a node: a certificate in the name of `ADMIN`, kept beside the node's own."""
+        return Tls(self.tls.ca, self.tls.cert.with_name("admin.crt"), self.tls.key.with_name("admin.key"))
+
+
+def load(path: Path) -> Config:
+    """The settings in the file `path`. Raises `BadSetting`."""
+    import tomllib
+
+    path = path.absolute()
+    try:
+        raw = tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise BadSetting(f"there is no {path}", "name the node's settings with --config") from None
+    except OSError as error:
+        raise BadSetting(f"cannot read {path} ({error.strerror})", "make it readable") from error
+    except UnicodeDecodeError as error:
+        raise BadSetting(f"{path} is not UTF-8 at byte {error.start}", "save it as UTF-8") from error
+    except tomllib.TOMLDecodeError as error:
+        raise BadSetting(f"{path} is not valid TOML, {_lower(str(error))}", "mend that line") from error
+    return _build(path, raw)
+
+
+def _build(path: Path, raw: dict[str, Any]) -> Config:
+    read = _Reader(path)
+    rows = raw.pop("members", [])
+    if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
+        raise read.wrong("members", "is not a list of tables", "write each as [[members]] with name and address")
+    flat: dict[str, Any] = {}
+    for key, value in raw.items():
+        if key not in TABLES:
+            flat[key] = value
+        elif isinstance(value, dict):
+            flat |= {f"{key}.{inner}": of for inner, of in value.items()}
+        else:
+            raise read.wrong(key, "is a table, not a value", f"write its settings under [{key}]")
+    values = read.table(flat, "")
+    members = tuple(
+        Member(row["members.name"], row["members.address"], row["members.voter"])
+        for row in (
+            read.table({f"members.{key}": value for key, value in raw_row.items()}, "members") for raw_row in rows
+        )
+    )
+    _check_members(read, members)
+    me = next((member for member in members if member.name == values["name"]), None)
+    if me is None:
+        names = ", ".join(member.name for member in members)
+        raise read.wrong("name", f"is {values['name']!r}, which is none of the members ({names})", "add a [[members]]")
+    return _derive(read, values, members, me)
+
+
+def _derive(read: _Reader, values: dict[str, Any], members: tuple[Member, ...], me: Member) -> Config:
+    def given(name: str, otherwise: Any) -> Any:
+        return otherwise if values[name] is DERIVED else values[name]
+
+    folder: Path = values["folder"]
+    state: Path = given("state", folder.parent / ".onefold" / me.name)
+    listen: Address = given("listen", me.address)
+    if listen.port != me.address.port or listen.host not in (me.address.host, "0.0.0.0", "::"):  # noqa: S104
+        raise read.wrong(
+            "listen", f"is {listen}, but the members reach {me.name} at {me.address}", "make both the same"
+        )
+    tls = Tls(
+        given("tls.ca", state / "tls" / "ca.crt"),
+        given("tls.cert", state / "tls" / "node.crt"),
+        given("tls.key", state / "tls" / "node.key"),
+    )
+    if values["etcd.election_ms"] < 5 * values["etcd.heartbeat_ms"]:
+        least = 5 * values["etcd.heartbeat_ms"]
+        raise read.wrong(
+            "etcd.election_ms", f"is {values['etcd.election_ms']}", f"give at least {least} (5 heartbeats)"
+        )
+    etcd = Etcd(
+        values["etcd.endpoints"],
+        Tls(given("etcd.ca", tls.ca), given("etcd.cert", tls.cert), given("etcd.key", tls.key)),
+        values["etcd.binary"],
+        values["etcd.heartbeat_ms"],
+        values["etcd.election_ms"],
+    )
+    plain = ("folder_id", "writers", "preferred", "small_bytes_max", "quiet_ms", "log_level")
+    return Config(
+        path=read.path,
+        name=me.name,
+        folder=folder,
+        state=state,
+        listen=listen,
+        tls=tls,
+        etcd=etcd,
+        members=members,
+        **{name: values[name] for name in plain},
+    )
+
+
+def _check_members(read: _Reader, members: tuple[Member, ...]) -> None:
+    if not any(member.voter for member in members):
+        raise read.wrong(
+            "members", "names no voter", "list every node under [[members]], at least one with voter = true"
+        )
+    ports: dict[tuple[str, int], Member] = {}
+    names: set[str] = set()
+    for member in members:
+        if member.name == ADMIN:
+            raise read.wrong("members.name", f"is {ADMIN!r}, which is reserved", "choose another name")
+        if member.name in names:
+            raise read.wrong("members.name", f"{member.name!r} is there twice", "give each node its own name")
+        names.add(member.name)
+        for offset in range(len(PORTS)):
+            other = ports.setdefault(member.address.plus(offset), member)
+            if other is not member:
+                raise read.wrong(
+                    "members.address",
+                    f"of {member.name} ({member.address}) and of {other.name} ({other.address}) share a port",
+                    "keep them four ports apart, as each node uses four",
+                )
+
+
+class _Reader:
+    """Turns raw TOML values into checked ones, and what is wrong into a sentence that names the file."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def wrong(self, name: str, what: str, fix: str) -> BadSetting:
+        return BadSetting(f"in {self.path}, `{name}` {what}", fix)
+
+    def table(self, raw: dict[str, Any], table: str) -> dict[str, Any]:
+        """Every setting of `table` ("members", or "" for all others), given or default."""
+        settings = {s.name: s for s in SETTINGS if (s.name.partition(".")[0] == "members") == (table == "members")}
+        for name in raw:
+            if name not in settings:
+                raise self._unknown(name)
+        for name, setting in settings.items():
+            if name not in raw and setting.default is REQUIRED:
+                raise self.wrong(name, "is missing", f"add it: {_lower(setting.help)}")
+        return {
+            name: self.value(setting, raw[name]) if name in raw else setting.default
+            for name, setting in settings.items()
+        }
+
+    def _unknown(self, name: str) -> BadSetting:
+        import difflib
+
+        close = difflib.get_close_matches(name, BY_NAME, 1)
+        return self.wrong(name, "is no setting", f"did you mean `{close[0]}`?" if close else "see docs/settings.md")
+
+    def value(self, setting: Setting, raw: Any) -> Any:
+        """`raw` as the type of `setting`."""
+        kind = setting.kind
+        # `type`, not `isinstance`: for Python, true is also a number
+        fits = type(raw) is {"switch": bool, "number": int, "addresses": list}.get(kind, str)
+        if not fits:
+            raise self.wrong(setting.name, f"is {raw!r}", f"give {_wanted(setting)}")
+        match kind:
+            case "number":
+                if not setting.least <= raw <= setting.most:
+                    raise self.wrong(setting.name, f"is {raw}", f"give {_wanted(setting)}")
+            case "choice":
+                if raw not in setting.choices:
+                    raise self.wrong(setting.name, f"is {raw!r}", f"give {_wanted(setting)}")
+            case "name":
+                if not NAME.fullmatch(raw):
+                    raise self.wrong(setting.name, f"is {raw!r}", NAME_RULE)
+            case "path":
+                return self._path(setting, raw)
+            case "text":
+                if not raw:
+                    raise self.wrong(setting.name, "is empty", f"give {_wanted(setting)}")
+            case "address":
+                return self._address(setting, raw, len(PORTS))
+            case "addresses":
+                return tuple(self._address(setting, each, 1) for each in raw)
+        return raw
+
+    def _path(self, setting: Setting, raw: str) -> Path:
+        """Relative to the file's own directory, so that it means the same wherever a command is given."""
+        if not raw or "\0" in raw:
+            raise self.wrong(setting.name, f"is {raw!r}", "give a path")
+        try:
+            return self.path.parent / Path(raw).expanduser()
+        except RuntimeError as error:
+            raise self.wrong(setting.name, f"is {raw!r}, whose home is unknown", "give the whole path") from error
+
+    def _address(self, setting: Setting, raw: Any, ports: int) -> Address:
+        text = raw if isinstance(raw, str) else ""
+        host, _, port = text.removeprefix("https://").rpartition(":")
+        host = host[1:-1] if host.startswith("[") and host.endswith("]") else host
+        if not host or not port.isascii() or not port.isdigit() or any(c in host for c in "/ []@"):
+            raise self.wrong(setting.name, f"is {raw!r}", 'write "host:port", as in "10.0.0.1:7400"')
+        if not 1 <= int(port) <= 65_536 - ports:
+            raise self.wrong(setting.name, f"has port {port}", f"give a port from 1 to {65_536 - ports}")
+        return Address(host, int(port))
+
+
+def _wanted(setting: Setting) -> str:
+    """What a value must be, in words."""
+    if setting.kind == "number":
+        unit = f" {setting.unit}" if setting.unit else ""
+        return f"a whole number from {setting.least} to {setting.most}{unit}"
+    if setting.kind == "choice":
+        return " or ".join(f'"{choice}"' for choice in setting.choices)
+    return KINDS[setting.kind]
+
+
+def _lower(sentence: str) -> str:
+    """`sentence` as the end of another one."""
+    return sentence[:1].lower() + sentence[1:].rstrip(".")
+
+
+def documentation() -> str:
+    """`docs/settings.md`, from the table."""
+    lines = [
+        "# Settings",
+        "",
+        "One node's settings stand in a TOML file, named with `--config` (`onefold run --config node.toml`). Relative",
+        "paths in it count from the directory of that file.",
+        "",
+        "<!-- Made by `python scripts/write_settings_doc.py` from the table in onefold/config.py: change that. -->",
+        "",
+        "```toml",
+        *EXAMPLE.splitlines(),
+        "```",
+        "",
+    ]
+    for table in ("", *TABLES):
+        heading = "[[members]]" if table == "members" else f"[{table}]"
+        lines += [f"## `{heading}`" if table else "## The node", "", "| setting | value | default | meaning |"]
+        lines += ["|---|---|---|---|"]
+        lines += [_documented(setting) for setting in SETTINGS if setting.name.rpartition(".")[0] == table]
+        lines += [""]
+    return "\n".join(lines)
+
+
+def _documented(setting: Setting) -> str:
+    if setting.default is REQUIRED:
+        default = "must be given"
+    elif setting.default_text:
+        default = setting.default_text
+    else:
+        import json
+
+        default = f"`{json.dumps(setting.default)}`"
+    return f"| `{setting.name.rpartition('.')[2]}` | {_wanted(setting)} | {default} | {setting.help} |"
+
+
+EXAMPLE = """\
+name = "web1"
+folder = "/srv/www"
+folder_id = "www-7f3a"
+state = "/var/lib/onefold"
+preferred = true
+
+[[members]]
+name = "web1"
+address = "10.0.0.1:7400"
+
+[[members]]
+name = "web2"
+address = "10.0.0.2:7400"
+
+[[members]]
+name = "web3"
+address = "10.0.0.3:7400"
+"""

@@ -1,0 +1,214 @@
+"""What the demo shows: on a terminal a live table and the events below it, elsewhere plain lines.
+
+Both print one line that is exactly `READY`. A view is only told facts; it draws what differs from the last ones.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections import deque
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, NamedTuple, Protocol, Self
+
+from onefold.core.messages import Report
+from onefold.core.paths import show
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+READY = "READY"
+EVENTS_SHOWN = 12
+
+
+class Seen(NamedTuple):
+    """One node at one look: whether its supervisor runs (else `down` says why not), and its answer, if it gave one."""
+
+    name: str
+    running: bool
+    down: str | None
+    report: Report | None
+
+    @property
+    def role(self) -> str:
+        if self.report is not None:
+            return self.report.role
+        return "starting" if self.running else "down"
+
+
+class View(Protocol, AbstractContextManager["View"]):
+    poll_seconds: float
+    """How often to look at the nodes once they are ready."""
+
+    def say(self, line: str) -> None:
+        """Show one event."""
+        ...
+
+    def show(self, nodes: Sequence[Seen]) -> None: ...
+
+    def ready(self) -> None: ...
+
+
+def new_view(data: Path) -> View:
+    """The view that suits where our output goes."""
+    return TableView(data) if sys.stdout.isatty() else PlainView()
+
+
+class Events:
+    """Turns one look after another into sentences about what changed between them."""
+
+    def __init__(self) -> None:
+        self._roles: dict[str, str] = {}
+        self._leader = ("", 0)
+        self._problems: dict[str, frozenset[str]] = {}
+
+    def of(self, nodes: Sequence[Seen]) -> list[str]:
+        """What is new since the last call."""
+        lines: list[str] = []
+        for node in nodes:
+            if node.role != self._roles.get(node.name):
+                self._roles[node.name] = node.role
+                lines.append(_state(node))
+        known = max((n.report for n in nodes if n.report), key=lambda report: report.term, default=None)
+        if known is not None and known.leader and (known.leader, known.term) != self._leader:
+            self._leader = (known.leader, known.term)
+            lines.append(f"{known.leader} leads (term {known.term})")
+        for node in nodes:
+            now = frozenset(problems(node.report)) if node.report else frozenset[str]()
+            lines += [f"{node.name}: {what}" for what in sorted(now - self._problems.get(node.name, frozenset()))]
+            self._problems[node.name] = now
+        return lines
+
+
+class PlainView:
+    """Lines, for a log or a pipe."""
+
+    poll_seconds = 2.0
+
+    def __init__(self) -> None:
+        self._events = Events()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        return None
+
+    def say(self, line: str) -> None:
+        print(line, flush=True)  # noqa: T201
+
+    def show(self, nodes: Sequence[Seen]) -> None:
+        for line in self._events.of(nodes):
+            self.say(line)
+
+    def ready(self) -> None:
+        self.say(READY)
+
+
+class TableView:
+    """A table that is redrawn when something in it changed, with the newest events below."""
+
+    poll_seconds = 0.2
+
+    def __init__(self, data: Path) -> None:
+        from rich.console import Console
+        from rich.live import Live
+
+        self._data = data
+        self._console = Console()
+        # Not refreshed by a thread of Rich's own: the demo forks, and must have one thread.
+        self._live = Live(console=self._console, auto_refresh=False)
+        self._events = Events()
+        self._lines: deque[str] = deque(maxlen=EVENTS_SHOWN)
+        self._nodes: Sequence[Seen] = ()
+        self._drawn: object = None
+
+    def __enter__(self) -> Self:
+        self._live.__enter__()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._live.__exit__(kind, error, trace)
+
+    def say(self, line: str) -> None:
+        self._lines.append(f"{time.strftime('%H:%M:%S')}  {line}")
+        self._draw()
+
+    def show(self, nodes: Sequence[Seen]) -> None:
+        self._nodes = nodes
+        for line in self._events.of(nodes):
+            self.say(line)
+        self._draw()
+
+    def ready(self) -> None:
+        self._console.print(READY)
+        self.say(f"try it: echo hi > {self._data / 'node1' / 'hello.txt'}; cat {self._data}/node*/hello.txt")
+
+    def _draw(self) -> None:
+        facts = (rows(self._nodes), tuple(self._lines))
+        if facts == self._drawn:
+            return
+        from rich.console import Group
+        from rich.text import Text
+
+        self._drawn = facts
+        self._live.update(Group(table(facts[0]), *(Text(line) for line in facts[1])), refresh=True)
+
+
+HEADINGS = ("node", "role", "index", "in place", "digest", "files", "strays", "problems")
+NUMBERS = frozenset({"index", "in place", "files", "strays", "problems"})
+
+
+def table(rows: Sequence[Sequence[str]]) -> Table:
+    """The nodes as a table; each row as `rows` makes it."""
+    from rich.table import Table
+    from rich.text import Text
+
+    drawn = Table(title="Onefold", title_justify="left")
+    for heading in HEADINGS:
+        drawn.add_column(heading, justify="right" if heading in NUMBERS else "left", no_wrap=True)
+    for row in rows:
+        style = {"leader": "bold green", "down": "red", "starting": "yellow"}.get(row[1], "")
+        drawn.add_row(*(Text(cell) for cell in row), style=style)
+    return drawn
+
+
+def rows(nodes: Sequence[Seen]) -> list[tuple[str, ...]]:
+    """The cells under `HEADINGS`, one row per node."""
+    return [_cells(node) for node in nodes]
+
+
+def _cells(node: Seen) -> tuple[str, ...]:
+    report = node.report
+    if report is None:
+        return (node.name, node.role, *("" for _ in HEADINGS[2:]))
+    return (
+        node.name,
+        node.role,
+        str(report.applied),
+        str(report.in_place),
+        dict(report.digests).get(report.applied, b"").hex()[:12],
+        str(report.files),
+        str(report.strays),
+        str(len(report.problems)),
+    )
+
+
+def _state(node: Seen) -> str:
+    if node.report is not None:
+        return f"{node.name} is up as {node.report.role}"
+    return f"{node.name} is starting" if node.running else f"{node.name} is down ({node.down or 'not started'})"
+
+
+def problems(report: Report) -> list[str]:
+    return [
+        f"{p.what}{f' ({show(p.where.encode())})' if p.where else ''}{f': {p.fix}' if p.fix else ''}"
+        for p in report.problems
+    ]

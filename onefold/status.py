@@ -1,0 +1,163 @@
+"""`onefold status`, `wait`, `leader`: questions to the nodes of a cluster, from outside.
+
+Every node is asked about itself, all at once, so that what is shown of a node is its own word, not what another one
+remembers of it; a node that does not answer is down.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from onefold.client import Client
+from onefold.config import Config, Member, load
+from onefold.core.messages import Ask, Cluster, Flushed, Message, Moved, MoveLeader, Report, Wait
+from onefold.demo_dir import configs
+from onefold.errors import OperatorError, PeerGone, PeerRefused, UserError
+
+ASK_SECONDS = 3.0
+MOVE_SECONDS = 10.0
+
+
+class State(NamedTuple):
+    """The cluster as its live nodes see it: the leader of the newest term, and each member's report (None: down)."""
+
+    leader: str
+    term: int
+    nodes: dict[str, Report | None]
+
+
+def settings(config: Path | None, data: Path) -> Config:
+    """The settings of one node of the cluster meant. Raises `UserError`."""
+    return load(config) if config is not None else configs(data.absolute())[0]
+
+
+def cluster(config: Config) -> State:
+    """Ask every member."""
+    reports = asyncio.run(_reports(config))
+    known = [report for report in reports.values() if report is not None]
+    newest = max(known, key=lambda report: report.term, default=None)
+    return State(newest.leader if newest else "", newest.term if newest else 0, reports)
+
+
+def wait(config: Config, seconds: float) -> int:
+    """Returns the index up to which every live node has everything in place. Raises `PeerError`."""
+    answer = asyncio.run(_ask_any(config, Wait(seconds), seconds + ASK_SECONDS))
+    if not isinstance(answer, Flushed):
+        raise PeerRefused("a node gave an answer to another question", "run the same version of Onefold everywhere")
+    return answer.index
+
+
+def move(config: Config, node: str) -> Moved:
+    """Make `node` the leader. Raises `UserError` for a name that is no voter's, `PeerError` if it did not happen."""
+    import difflib
+
+    names = [member.name for member in config.members]
+    if node not in names:
+        close = difflib.get_close_matches(node, names, 1)
+        raise UserError(
+            f"there is no node {node!r}", f"did you mean {close[0]}?" if close else f"there are {', '.join(names)}"
+        )
+    answer = asyncio.run(_ask_any(config, MoveLeader(node), MOVE_SECONDS))
+    if not isinstance(answer, Moved):
+        raise PeerRefused("a node gave an answer to another question", "run the same version of Onefold everywhere")
+    return answer
+
+
+def require_answer(state: State) -> None:
+    """Raises `OperatorError` when no node answered."""
+    if all(report is None for report in state.nodes.values()):
+        raise OperatorError(f"no node answers ({', '.join(state.nodes)})", "start one: onefold demo, or onefold run")
+
+
+def require_leader(state: State) -> str:
+    """Raises `OperatorError` when nobody leads."""
+    if not state.leader:
+        raise OperatorError("nobody leads just now", "start nodes until a majority of the voters is up")
+    return state.leader
+
+
+def as_json(state: State) -> str:
+    nodes = [{"name": name, **_facts(report)} for name, report in state.nodes.items()]
+    return json.dumps({"leader": state.leader, "term": state.term, "nodes": nodes}, indent=2)
+
+
+def show(state: State) -> None:
+    """On a terminal a table, else lines; problems below."""
+    from onefold.demo_view import Seen, problems, rows, table
+
+    seen = [Seen(name, False, None, report) for name, report in state.nodes.items()]
+    lines = [f"{node.name}: {what}" for node in seen if node.report for what in problems(node.report)]
+    if sys.stdout.isatty():
+        from rich.console import Console
+
+        console = Console()
+        console.print(table(rows(seen)))
+        for line in lines:
+            console.print(line, markup=False, highlight=False)
+        return
+    for row in [f"leader {state.leader or '-'} term {state.term}", *("  ".join(row) for row in rows(seen)), *lines]:
+        print(row)  # noqa: T201
+
+
+def _facts(report: Report | None) -> dict[str, Any]:
+    if report is None:
+        return {
+            "role": "down",
+            "applied": None,
+            "in_place": None,
+            "durable": None,
+            "digest": None,
+            "files": None,
+            "strays": None,
+            "problems": [],
+        }
+    return {
+        "role": report.role,
+        "applied": report.applied,
+        "in_place": report.in_place,
+        "durable": report.durable,
+        "digest": dict(report.digests).get(report.applied, b"").hex(),
+        "files": report.files,
+        "strays": report.strays,
+        "problems": [{"what": p.what, "where": p.where, "fix": p.fix} for p in report.problems],
+    }
+
+
+async def _reports(config: Config) -> dict[str, Report | None]:
+    reports = await asyncio.gather(*(_report(config, member) for member in config.members))
+    return {member.name: report for member, report in zip(config.members, reports, strict=True)}
+
+
+async def _report(config: Config, member: Member) -> Report | None:
+    try:
+        answer = await _ask(config, member, Ask(), ASK_SECONDS)
+    except PeerGone:
+        return None
+    return answer.reports[0] if isinstance(answer, Cluster) else None
+
+
+async def _ask(config: Config, member: Member, message: Message, seconds: float) -> Message:
+    client = await Client.connect(config, member, ASK_SECONDS)
+    try:
+        return await client.ask(message, seconds)
+    finally:
+        client.close()
+
+
+async def _ask_any(config: Config, message: Message, seconds: float) -> Message:
+    """The answer of the first member that can be reached. Raises `PeerRefused`, or `PeerGone` when none can."""
+    for member in config.members:
+        try:
+            client = await Client.connect(config, member, ASK_SECONDS)
+        except PeerGone:
+            continue
+        try:
+            return await client.ask(message, seconds)
+        finally:
+            client.close()
+    names = ", ".join(member.name for member in config.members)
+    raise PeerGone(f"no node answers ({names})", "start one: onefold demo, or onefold run")

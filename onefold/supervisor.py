@@ -1,0 +1,213 @@
+"""`onefold run`: a small process with two children, an etcd member and the node.
+
+Each child that dies is started again, so the death of the node costs no election. The supervisor's own end is the end
+of both: on SIGTERM and Ctrl-C in order (the node first, which hands leadership over while its etcd still votes), on
+any other death at once, by the kernel.
+
+One thread, one `poll`: descriptors of the children that become readable when they end, and a pipe that signals write
+to. It wakes up for nothing else.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import signal
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Protocol
+
+from onefold.config import Config
+from onefold.errors import Bug, OperatorError, UserError
+
+NODE_STOP_SECONDS = 8.0
+ETCD_STOP_SECONDS = 5.0
+QUICK_SECONDS = 5.0
+"""A child that lived less than this died quickly: the next start waits longer."""
+BACKOFF_SECONDS = (0.0, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0)
+HOPELESS = frozenset({UserError.exit_code, OperatorError.exit_code, Bug.exit_code})
+"""How a node ends that would end the same way again. It has said why; so after a quick death we end, too."""
+
+SUPERVISOR_PID, NODE_PID, ETCD_PID = "supervisor.pid", "node.pid", "etcd.pid"
+ENDING = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+
+
+class Startable(Protocol):
+    """`onefold.process.Process`, or an etcd member."""
+
+    @property
+    def pid(self) -> int | None: ...
+
+    def start(self) -> None: ...
+
+    def poll(self) -> int | None: ...
+
+    def stop(self, seconds: float) -> None: ...
+
+
+class Child:
+    """One process that is to run always."""
+
+    def __init__(self, name: str, process: Startable, pid_file: Path, stop_seconds: float) -> None:
+        self.name = name
+        self.process = process
+        self.descriptor: int | None = None
+        self.due: float | None = 0.0
+        self._pid_file = pid_file
+        self._stop_seconds = stop_seconds
+        self._started = 0.0
+        self._quick_deaths = 0
+
+    def start(self) -> None:
+        """Raises `OperatorError` when it cannot be run."""
+        try:
+            self.process.start()
+        except OSError as error:
+            raise OperatorError(
+                f"cannot start the {self.name} ({error})", "free memory, or allow more processes"
+            ) from error
+        assert self.process.pid is not None
+        self.due = None
+        self._started = time.monotonic()
+        self.descriptor = os.pidfd_open(self.process.pid)
+        self._pid_file.write_text(f"{self.process.pid}\n")
+
+    def ended(self) -> tuple[int, bool]:
+        """Note that it ended, and when it is due again: its exit status, and whether it died quickly."""
+        status = self.process.poll()
+        assert status is not None
+        self._forget()
+        quick = time.monotonic() - self._started < QUICK_SECONDS
+        self._quick_deaths = self._quick_deaths + 1 if quick else 0
+        wait = BACKOFF_SECONDS[min(max(self._quick_deaths - 1, 0), len(BACKOFF_SECONDS) - 1)]
+        self.due = time.monotonic() + wait
+        return status, quick
+
+    def stop(self) -> None:
+        """End it, in bounded time."""
+        if self.descriptor is not None:
+            self.process.stop(self._stop_seconds)
+            self._forget()
+
+    def _forget(self) -> None:
+        if self.descriptor is not None:
+            os.close(self.descriptor)
+            self.descriptor = None
+        self._pid_file.unlink(missing_ok=True)
+
+
+def run(config: Config) -> int:
+    """Run etcd (if this node has a member) and the node until told to end. Returns the exit code.
+
+    Raises `OperatorError` when the folder, the state directory, a port or etcd is not as it must be.
+    """
+    from onefold.claim import claim
+    from onefold.process import Process
+
+    locks = claim(config)
+    children = []
+    if config.runs_etcd:
+        children.append(Child("etcd", _etcd(config), config.state / ETCD_PID, ETCD_STOP_SECONDS))
+    node = Process([sys.executable, "-m", "onefold", "node", "--config", str(config.path)], keep=locks)
+    children.append(Child("node", node, config.state / NODE_PID, NODE_STOP_SECONDS))
+    own = config.state / SUPERVISOR_PID
+    try:
+        own.write_text(f"{os.getpid()}\n")
+        return supervise(children)
+    finally:
+        own.unlink(missing_ok=True)
+
+
+def supervise(children: Sequence[Child]) -> int:
+    """Keep `children` running until a signal asks for the end (0) or the node's is hopeless (its exit code).
+
+    They are started in the order given, and ended in the opposite one, also when starting one fails.
+    """
+    with _signals() as asked:
+        try:
+            while True:
+                for child in children:
+                    if child.due is not None and child.due <= time.monotonic():
+                        child.start()
+                ready = _wait(children, asked)
+                if asked in ready:
+                    return 0
+                for child in children:
+                    if child.descriptor in ready:
+                        status, quick = child.ended()
+                        if child.name == "node" and quick and status in HOPELESS:
+                            return status
+                        _say(f"the {child.name} {_how(status)} and is started again")
+        finally:
+            for child in reversed(children):
+                child.stop()
+
+
+def _wait(children: Sequence[Child], asked: int) -> frozenset[int]:
+    """The descriptors that are readable: a child's end, or `asked`. Empty when a child is due."""
+    waiting = select.poll()
+    waiting.register(asked, select.POLLIN)
+    for child in children:
+        if child.descriptor is not None:
+            waiting.register(child.descriptor, select.POLLIN)
+    due = [child.due for child in children if child.due is not None]
+    # Rounded up: waking a moment early would spin until the moment has come.
+    timeout = max(0, int((min(due) - time.monotonic()) * 1000) + 1) if due else None
+    return frozenset(descriptor for descriptor, _ in waiting.poll(timeout))
+
+
+@contextmanager
+def _signals() -> Iterator[int]:
+    """A descriptor that becomes readable when a signal asks us to end."""
+    reader, writer = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+    before = {number: signal.signal(number, _nothing) for number in ENDING}
+    wakeup = signal.set_wakeup_fd(writer)
+    try:
+        yield reader
+    finally:
+        signal.set_wakeup_fd(wakeup)
+        for number, handler in before.items():
+            signal.signal(number, handler)
+        os.close(reader)
+        os.close(writer)
+
+
+def _nothing(number: int, frame: object) -> None:
+    """A handler only so that the signal is not fatal: what counts is the byte that it writes to the pipe."""
+
+
+def _how(status: int) -> str:
+    return f"was killed ({signal.Signals(-status).name})" if status < 0 else f"ended (exit code {status})"
+
+
+def _say(sentence: str) -> None:
+    print(f"onefold: {sentence}", file=sys.stderr, flush=True)  # noqa: T201
+
+
+def _etcd(config: Config) -> Startable:
+    from onefold.edge.etcd_process import EtcdProcess, TlsFiles
+
+    own = config.me.address
+    return EtcdProcess(
+        name=config.name,
+        folder_id=config.folder_id,
+        directory=config.state / "etcd",
+        client_url=f"https://{own.plus(2)}",
+        members={member.name: f"https://{member.address.plus(3)}" for member in config.voters},
+        tls=TlsFiles(config.tls.ca, config.tls.cert, config.tls.key),
+        listen=_listened(config),
+        binary=config.etcd.binary,
+    )
+
+
+def _listened(config: Config) -> str | None:
+    """What etcd listens on when that is not the address that others dial: it takes no host names."""
+    host = config.listen.host
+    if host.replace(".", "").isdigit() or ":" in host:
+        return None if host == config.me.address.host else (f"[{host}]" if ":" in host else host)
+    import socket
+
+    return socket.gethostbyname(host)

@@ -1,0 +1,8 @@
+#!/usr/bin/env python3
+"""Write docs/settings.md from the settings table."""
+
+from pathlib import Path
+
+from onefold.config import documentation
+
+(Path(__file__).resolve().parent.parent / "docs" / "settings.md").write_text(documentation(), encoding="utf-8")
