@@ -105,8 +105,11 @@ class FolderScanner:
     # ------------------------------------------------------------------------------------------------ looking
 
     def observe(self, path: RelPath, known: BaseRow | None, content: bool) -> Observed:
-        """What stands at `path`. With `known` whose stat still holds (its mode aside) and `content` False, nothing is read and
-        the known content is repeated; unless the stat is so young (20 ms) that a write may not show in it."""
+        """What stands at `path`.
+
+        With `known` whose stat still holds (its mode aside) and `content` False, nothing is read and the known content
+        is repeated; unless the stat is so young (20 ms) that a write may not show in it.
+        """
         parent, _, name = path.rpartition(b"/")
         try:
             fd = self._parent(parent)
