@@ -63,11 +63,19 @@ def move(row: Row, name: bytes, parent: Id | None = None) -> Move:
     return Move(row.id, row.placed, row.parent if parent is None else parent, name)
 
 
+class ColumnRows(MemoryRows):
+    """Rows as strict as a database: an id is a 64-bit column."""
+
+    def get(self, id: Id) -> Row | None:
+        assert 0 <= id < 1 << 63
+        return super().get(id)
+
+
 class World:
     """A catalogue, and a node `n` that sends one batch per entry."""
 
     def __init__(self) -> None:
-        self.rows = MemoryRows()
+        self.rows = ColumnRows()
         self.catalogue = Catalogue(self.rows)
         self.applied: Applied | None = None
 
@@ -477,8 +485,9 @@ def test_a_directory_that_was_removed_stays_removed(world: World) -> None:
 
 def test_an_edit_that_makes_a_file_something_else_is_kept_as_a_copy(world: World) -> None:
     row, made = world.make(file(b"a")), world.make(directory(b"d"))
-    world.send(replace(edit(row, b"two"), kind=SYMLINK, content=b"t"), replace(edit(made, None), kind=FILE))
-    assert world.tree() == {b"a": content(b"one"), b"a.conflict-n-3-0": b"t", b"d": b"/"}
+    late = replace(edit(row, b"two"), kind=SYMLINK, content=b"t")
+    world.send(move(row, b"b"), late, replace(edit(made, None), kind=FILE))
+    assert world.tree() == {b"b": content(b"one"), b"b.conflict-n-3-1": b"t", b"d": b"/"}
     world.refuses(replace(edit(row, None), kind=DIRECTORY), "it is of another kind")
 
 
@@ -490,9 +499,12 @@ def test_what_cannot_be_edited_was_removed(world: World, id: Id) -> None:
 
 
 def test_a_taken_conflict_name_counts_on(world: World) -> None:
-    world.send(file(b"a.txt"), file(b"a.conflict-n-2-0.txt"), file(b"a.conflict-n-2-0-1.txt"))
+    world.send(file(b"a.txt"), file(b"a.conflict-n-2-0.txt"))
     world.send(file(b"a.txt", b"two"))
-    assert b"a.conflict-n-2-0-2.txt" in world.tree()
+    assert b"a.conflict-n-2-0-1.txt" in world.tree()
+    world.send(file(b"a.conflict-n-4-0.txt"), file(b"a.conflict-n-4-0-1.txt"))
+    world.send(file(b"a.txt", b"three"))
+    assert b"a.conflict-n-4-0-2.txt" in world.tree()
 
 
 # ------------------------------------------------------------------------------------------------ 7: moves
@@ -538,6 +550,14 @@ def test_a_move_that_follows_a_failed_move_fails(world: World) -> None:
     outcomes = world.send(move(row, b"t"), Move(row.id, Version(made_by(0)), ROOT, b"b"), file(b"c"))
     assert [outcome.reason for outcome in outcomes] == ["its new name is taken", "it moved", ""]
     world.refuses(Move(row.id, Version(made_by(0)), ROOT, b"b"), "it moved")
+
+
+def test_a_move_cannot_follow_a_move_of_another_batch(world: World) -> None:
+    row = world.make(file(b"a"))
+    one = Batch(Origin("n1", 1, 1), (move(row, b"b"),))
+    two = Batch(Origin("n2", 1, 1), (Move(row.id, Version(made_by(0)), ROOT, b"c"),))
+    outcomes = world.catalogue.apply(2, Pack((one, two), {})).outcomes
+    assert outcomes[two.origin] == (Outcome(False, NEW, "it moved"),)
 
 
 def test_what_is_where_it_should_go_is_accepted_unchanged(world: World) -> None:

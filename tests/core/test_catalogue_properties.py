@@ -206,7 +206,7 @@ def test_two_nodes_that_apply_the_same_packs_agree(history: History) -> None:
 
 
 @given(histories)
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=100, deadline=None)
 def test_rejected_content_lives_on_as_the_copy_that_its_outcome_names(history: History) -> None:
     """G3. A copy may be named by nobody else yet, so nothing in its own pack can have removed it."""
     watched = Watched()
@@ -257,7 +257,7 @@ def test_a_replayed_batch_changes_nothing_and_never_answers_anything_new(history
 
 
 @given(junk_packs)
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=100, deadline=None)
 def test_no_command_whatever_raises_or_spoils_the_tree(packs: list[Pack]) -> None:
     watched = Watched()
     for pack in packs:
@@ -265,7 +265,7 @@ def test_no_command_whatever_raises_or_spoils_the_tree(packs: list[Pack]) -> Non
 
 
 @given(histories, junk_packs)
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=40, deadline=None)
 def test_junk_between_sensible_commands_does_no_harm_either(history: History, packs: list[Pack]) -> None:
     watched, _ = play(history)
     for pack in packs:
@@ -289,6 +289,7 @@ def test_a_conflict_name_is_a_name_and_tells_commands_apart(
 
 
 @given(junk_packs)
+@settings(max_examples=25, deadline=None)
 def test_a_pack_of_any_commands_travels_unchanged(packs: list[Pack]) -> None:
     for pack in packs:
         assert decode_pack(encode_pack(pack)) == pack
