@@ -84,7 +84,7 @@ class Node:
         """The pipes of those who wait for it to be up."""
         self._client: Client | None = None
         self._process = Process(
-            [sys.executable, "-m", "onefold", "run", "--config", str(config.path)], log=config.state / LOG
+            [sys.executable, "-P", "-m", "onefold", "run", "--config", str(config.path)], log=config.state / LOG
         )
         self._descriptor: int | None = None
 

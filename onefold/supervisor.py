@@ -111,7 +111,7 @@ def run(config: Config) -> int:
     children = []
     if config.runs_etcd:
         children.append(Child("etcd", _etcd(config), config.state / ETCD_PID, ETCD_STOP_SECONDS))
-    node = Process([sys.executable, "-m", "onefold", "node", "--config", str(config.path)], keep=locks)
+    node = Process([sys.executable, "-P", "-m", "onefold", "node", "--config", str(config.path)], keep=locks)
     children.append(Child("node", node, config.state / NODE_PID, NODE_STOP_SECONDS))
     own = config.state / SUPERVISOR_PID
     try:
