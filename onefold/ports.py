@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Protocol
@@ -143,6 +143,12 @@ class Peers(Protocol):
         """Send and await the answer. Raises `PeerGone` (no connection, no answer in time) or `PeerRefused`."""
         ...
 
+    def last_heard(self, node: str) -> float | None:
+        """When `node` was last heard (monotonic seconds), None for never."""
+        ...
+
+    def problems(self) -> list[Problem]: ...
+
     async def fetch(self, digest: bytes, size: int, sources: Sequence[str]) -> None:
         """Bring the object into our `Objects`, durable, from the first of `sources` that has it.
 
@@ -203,6 +209,9 @@ class Watcher(Protocol):
     def close(self) -> None: ...
 
 
+CHANGING = Unknown("the file is being written to")
+"""What `Scanner.observe` answers for a file that changed during each reading: ask again, or take a snapshot of it."""
+
 LARGE = Unknown("it is large: look again, off the loop")
 """What `Scanner.observe` answers instead of reading a large file when it was not told to."""
 
@@ -228,6 +237,11 @@ class Scanner(Protocol):
         """
         ...
 
+    def observe_snapshot(self, path: RelPath, destination: Path) -> Observed:
+        """Copy the file at `path` as it is now to the new file `destination`, and answer for that copy: for a file that
+        never rests. `destination` is not made when no file stands there. Raises `OSError` for trouble with the copy."""
+        ...
+
     def listing(self, path: RelPath) -> Listing | Observed:
         """The names in directory `path`; or what stands there instead (Present of another kind, Absent, Unknown)."""
         ...
@@ -235,6 +249,12 @@ class Scanner(Protocol):
     def ignored(self, path: RelPath, directory: bool) -> bool:
         """Whether `.onefoldignore` hides `path`. Ask only for paths that the base does not hold."""
         ...
+
+
+class StrayCount(Protocol):
+    """What was kept aside on this node."""
+
+    def count(self) -> int: ...
 
 
 class Contents(Protocol):
@@ -254,6 +274,14 @@ class Materialiser(Protocol):
         """
         ...
 
+    def intents(self, actions: Sequence[Action]) -> bytes:
+        """What must be known of `actions` to recover from a crash in the middle of them."""
+        ...
+
+    def sync(self) -> None:
+        """Returns when everything written so far is on disk. Raises `OSError`."""
+        ...
+
 
 # ---------------------------------------------------------------------------------------------------- memory
 
@@ -261,46 +289,56 @@ class Materialiser(Protocol):
 class CatalogueStore(Rows, Protocol):
     """Where the catalogue is kept: its rows, and its state after the newest entry. One transaction per entry."""
 
+    durable: int
+    """The index up to which a completed sync has put all of it on disk."""
+
     def transaction(self) -> AbstractContextManager[None]: ...
 
     def save_state(self, index: int, digest: int, files: int, seeded: bool) -> None: ...
 
-    def keep_entry(self, index: int, entry: bytes) -> None:
-        """Keep an entry's bytes until it is released: the small contents in its pack can be had again by it."""
+
+class RecentContents(Protocol):
+    """The small contents that came with recent packs, until they are in place and durable. Safe from any thread."""
+
+    def remember(self, index: int, contents: dict[bytes, bytes]) -> None:
+        """Keep what came with entry `index`; before the entry's transaction, so that what it names can be had."""
         ...
 
-    def kept_entries(self) -> Iterator[tuple[int, bytes]]:
-        """The entries kept, newest first."""
-        ...
+    def get(self, digest: bytes) -> bytes | None: ...
 
-    def release_entries(self, up_to: int) -> None: ...
+    def forget(self, up_to: int) -> None:
+        """Forget what no entry after `up_to` brought."""
+        ...
 
 
 class BaseStore(BaseView, Protocol):
-    """Where the base is kept. Changes count once `transaction` has ended."""
+    """Where the base is kept."""
+
+    joined: bool
+    """Whether this base has been one with the catalogue since it was made: until then its node proposes nothing."""
+
+    def transaction(self) -> AbstractContextManager[None]: ...
+
+    def put(self, row: BaseRow) -> None:
+        """Make `row` the row of its id. Whoever else stood at its place loses its row."""
+        ...
+
+    def delete(self, id: Id) -> None: ...
 
     def lookup(self, path: RelPath) -> BaseRow | None:
         """The row at `path`; None for the root, which has none."""
         ...
 
     def path(self, id: Id) -> RelPath:
-        """Where the folder has `id`. Raises `KeyError` for an id that the base does not have."""
+        """Where the folder has `id`."""
         ...
 
     def by_content(self, digest: bytes) -> Sequence[BaseRow]: ...
 
-    def update(self, rows: Mapping[Id, BaseRow | None]) -> None:
-        """Set or (None) forget rows, all in one transaction; together they may swap places."""
+    def open_intents(self, intents: Iterable[tuple[int, bytes]]) -> None:
+        """Write down what is about to be done in the folder, before the first of it is done."""
         ...
 
-    def begin_run(self, actions: Sequence[Action]) -> None:
-        """Write down what is about to be done in the folder (intents), before the first of it is done."""
-        ...
-
-    def end_run(self, rows: Mapping[Id, BaseRow | None]) -> None:
-        """As `update`, and forget the intents, in the same transaction."""
-        ...
-
-    def differences(self) -> Iterator[Id]:
-        """Every id on which the catalogue and the base differ in version or place, or that only one of them has."""
+    def close_intents(self) -> None:
+        """What was intended is done and in the rows: in the transaction that puts those."""
         ...

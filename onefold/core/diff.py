@@ -102,7 +102,7 @@ class _Comparison:
         if not path:
             return
         parent = self._standing(path.parent)
-        row = self.base.child(parent, path.name) if parent is not None and parent >= 0 else None
+        row = self.base.child(parent, _name(path)) if parent is not None and parent >= 0 else None
         if isinstance(o, Absent):
             if row is not None:
                 self.gone[row.id] = row
@@ -153,7 +153,7 @@ class _Comparison:
         if path in self.seen:
             return None
         parent = self._standing(path.parent)
-        row = self.base.child(parent, path.name) if parent is not None and parent >= 0 else None
+        row = self.base.child(parent, _name(path)) if parent is not None and parent >= 0 else None
         if row is None or row.kind is not Kind.DIRECTORY:
             return None
         self.stands[path] = row.id
@@ -211,7 +211,7 @@ class _Comparison:
         aside: dict[Id, int] = {}
         for path, _, _ in self.arrivals:
             parent = self.stands[path.parent]
-            blocker = self.base.child(parent, path.name) if parent >= 0 else None
+            blocker = self.base.child(parent, _name(path)) if parent >= 0 else None
             if blocker is None:
                 continue
             if blocker.id in removed and blocker.kind is not Kind.DIRECTORY:
@@ -230,16 +230,16 @@ class _Comparison:
             parent = references.get(parent, parent)
             if row is None:
                 references[self.stands[path]] = made_by(len(self.commands))
-                put = Put(NEW, NEVER, parent, path.name, o.kind, _mode(o), _mtime(o), _size(o), o.content)
+                put = Put(NEW, NEVER, parent, _name(path), o.kind, _mode(o), _mtime(o), _size(o), o.content)
                 self._emit(put, Claim(path, o, None))
             else:
                 expect = Version(made_by(aside[row.id])) if row.id in aside else row.placed
-                self._emit(Move(row.id, expect, parent, path.name), Claim(path, o, row))
+                self._emit(Move(row.id, expect, parent, _name(path)), Claim(path, o, row))
 
     def _change(self) -> None:
         for path, o, row in self.changes:
             content = o.content if o.content != row.content else None
-            put = Put(row.id, row.version, row.parent, path.name, o.kind, _mode(o), _mtime(o), _size(o), content)
+            put = Put(row.id, row.version, row.parent, _name(path), o.kind, _mode(o), _mtime(o), _size(o), content)
             self._emit(put, Claim(path, o, row))
 
     def _remove(self, removed: dict[Id, BaseRow]) -> None:
@@ -251,6 +251,10 @@ class _Comparison:
     def _emit(self, command: Command, claim: Claim) -> None:
         self.commands.append(command)
         self.claims.append(claim)
+
+
+def _name(path: RelPath) -> bytes:
+    return path.rpartition(b"/")[2]
 
 
 def _mode(o: Present) -> int:

@@ -23,12 +23,10 @@ from onefold.core.model import (
     Command,
     Discard,
     Id,
-    Kind,
     Move,
     Outcome,
     Put,
     Remove,
-    Row,
     Shift,
     Version,
     position_of,
@@ -79,7 +77,7 @@ def settle(
         if isinstance(command, Put) and claim.seen is not None:
             if command.id == NEW:
                 row = _created(command, claim, outcome, made, resolve(command.parent), catalogue)
-                if row is None or (row.id != made and now(row.id) is not None):
+                if row is None or (row.id != Id(made) and now(row.id) is not None):
                     look.append(claim.path)
                 else:
                     rows[row.id] = row
@@ -111,7 +109,7 @@ def _created(put: Put, claim: Claim, outcome: Outcome, made: Version, parent: Id
         parent,
         put.name,
         put.kind,
-        made if row.id == made else row.version if equal else NEVER,
+        made if row.id == Id(made) else row.version if equal else NEVER,
         row.placed if at_home else NEVER,
         put.mode,
         put.mtime_ns,

@@ -12,7 +12,7 @@ from onefold.core import wire
 from onefold.core.catalogue import Catalogue
 from onefold.core.model import Applied, Entry, Pack
 from onefold.errors import Bug, PeerError
-from onefold.ports import CatalogueStore, Log, Objects, Peers
+from onefold.ports import CatalogueStore, Log, Objects, Peers, RecentContents
 
 DIGESTS_KEPT = 4096
 FETCH_RETRY_SECONDS = 0.1
@@ -28,15 +28,20 @@ class Applier:
         replicated: Log,
         catalogue: Catalogue,
         store: CatalogueStore,
+        contents: RecentContents,
         objects: Objects,
         peers: Peers,
+        wrote: Callable[[Pack], bool],
         applied: Callable[[Entry, Pack, Applied], None],
     ) -> None:
-        """`applied` is called after each entry's transaction, before anything else can be applied."""
+        """`wrote`: whether this node alone wrote a pack, so that its folder holds the contents. `applied` is called
+        after each entry's transaction, before anything else can be applied."""
         self._log = replicated
         self._catalogue = catalogue
         self._store = store
+        self._contents = contents
         self._objects = objects
+        self._wrote = wrote
         self._peers = peers
         self._applied = applied
         self._changed = asyncio.Event()
@@ -50,12 +55,17 @@ class Applier:
                 entry = wire.decode_entry(data)
                 pack = await self._pack(index, entry)
                 if index > self._catalogue.index:  # our own append may have brought it meanwhile
-                    self._apply(index, data, entry, pack)
+                    self._apply(index, entry, pack)
 
     def feed(self, index: int, data: bytes, pack: Pack) -> None:
         """An entry that this node itself has just appended, ahead of the watch."""
         if index == self._catalogue.index + 1:
-            self._apply(index, data, wire.decode_entry(data), pack)
+            self._apply(index, wire.decode_entry(data), pack)
+
+    @property
+    def index(self) -> int:
+        """The *applied* index."""
+        return self._catalogue.index
 
     async def reach(self, index: int) -> None:
         """Returns once the entry at `index` is applied."""
@@ -75,11 +85,12 @@ class Applier:
                 await asyncio.sleep(FETCH_RETRY_SECONDS)
         return wire.decode_pack(self._objects.read(entry.digest))
 
-    def _apply(self, index: int, data: bytes, entry: Entry, pack: Pack) -> None:
+    def _apply(self, index: int, entry: Entry, pack: Pack) -> None:
         catalogue = self._catalogue
+        if not self._wrote(pack):
+            self._contents.remember(index, pack.contents)
         with self._store.transaction():
             applied = catalogue.apply(index, pack)
-            self._store.keep_entry(index, data)
             self._store.save_state(catalogue.index, catalogue.digest, catalogue.files, catalogue.seeded)
         self._note_digest()
         self._changed.set()

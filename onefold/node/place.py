@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import msgspec
@@ -35,7 +35,7 @@ from onefold.core.paths import RelPath, show
 from onefold.core.plan import plan
 from onefold.core.views import RowView
 from onefold.errors import ContentMismatch, PeerError
-from onefold.ports import BaseStore, CatalogueStore, Materialiser, Objects, Peers
+from onefold.ports import BaseStore, Materialiser, Objects, Peers, RecentContents
 
 SLICE = 64
 """Actions carried out before the loop gets its turn: about 5 ms of small files."""
@@ -44,7 +44,7 @@ INLINE_BYTES_MAX = 1 << 20
 RETRY_SECONDS_MIN = 0.02
 RETRY_SECONDS_MAX = 5.0
 PATIENCE = 4
-"""Tries after which a path that still differs is a problem for a person to see, and `in_place` waits for it no longer."""
+"""Tries after which a path that still differs is a problem for a person to see; `in_place` no longer waits for it."""
 
 EMPTY = wire.content_digest(b"")
 
@@ -60,13 +60,13 @@ class Placer:
 
     def __init__(
         self,
-        catalogue: CatalogueStore,
+        catalogue: RowView,
         base: BaseStore,
+        contents: RecentContents,
         objects: Objects,
         peers: Peers,
         materialiser: Materialiser,
         root: bytes,
-        small_bytes_max: int,
         applied_index: Callable[[], int],
         keep_edits: Callable[[], bool],
         look_again: Callable[[RelPath], None],
@@ -74,14 +74,13 @@ class Placer:
     ) -> None:
         """`keep_edits`: whether this node may propose, so that an edit in the way is left for it. `look_again(path)`:
         an edit was met there. `in_place(index)`: the folder has arrived at that index."""
-        self._catalogue: RowView = catalogue
-        self._store = catalogue
+        self._catalogue = catalogue
         self._base = base
+        self._contents = contents
         self._objects = objects
         self._peers = peers
         self._materialiser = materialiser
         self._root = root
-        self._small_bytes_max = small_bytes_max
         self._applied_index = applied_index
         self._keep_edits = keep_edits
         self._look_again = look_again
@@ -96,14 +95,18 @@ class Placer:
         self._halted = False
         self.in_place = -1
         self.epoch = 0
+        """Grows with every run in the folder."""
+        self.folder = asyncio.Lock()
+        """Held while the folder is written to; whoever compares it with the base holds it, too."""
 
     # -------------------------------------------------------------------------------------------- what is to be done
 
-    def note(self, pack: Pack, applied: Applied, own: bool) -> None:
-        """An entry was applied. `own`: this node alone wrote it, so its folder holds the contents already."""
+    def note(self, pack: Pack, applied: Applied, own: bool, agreed: set[Id]) -> None:
+        """An entry was applied. `own`: this node alone wrote it, so its folder holds the contents already. `agreed`:
+        ids for which the folder is what the catalogue says."""
         if not own:
             self._recent.update(pack.contents)
-        self._dirty.update(applied.changes)
+        self._dirty.update(applied.changes.keys() - agreed)
         self._wake.set()
 
     def want(self, ids: Iterable[Id], actions: Sequence[Action] = ()) -> None:
@@ -156,18 +159,17 @@ class Placer:
 
     async def _carry_out(self, actions: list[Action]) -> None:
         targets = {a.base.id: self._catalogue.get(a.base.id) for a in actions if isinstance(a, Shift)}
-        self._base.begin_run(actions)
-        self.epoch += 1
-        try:
-            if sum(_bytes(action) for action in actions) > INLINE_BYTES_MAX:
-                contents = {a.row.content: self._content(a.row.content) for a in actions if _bytes(a)}
-                keep = self._keep_edits()
-                results = await asyncio.to_thread(self._materialiser.run, actions, contents.__getitem__, keep)
-            else:
-                results = self._materialiser.run(actions, self._content, self._keep_edits())
-        finally:
+        async with self.folder:
+            self._base.open_intents([(0, self._materialiser.intents(actions))])
             self.epoch += 1
-        self._base.end_run(self._rows(actions, results, targets))
+            keep = self._keep_edits()
+            if sum(map(_bytes, actions)) > INLINE_BYTES_MAX:
+                results = await asyncio.to_thread(self._materialiser.run, actions, self._content, keep)
+            else:
+                results = self._materialiser.run(actions, self._content, keep)
+            with self._base.transaction():
+                self._base.close_intents()
+                store(self._base, self._rows(actions, results, targets))
 
     def _rows(
         self, actions: Sequence[Action], results: Sequence[Result], targets: dict[Id, Row | None]
@@ -242,7 +244,7 @@ class Placer:
         """Bring content here: from this folder, from an entry kept here, else from any peer. Tries until superseded."""
         try:
             tries = 0
-            while not await self._from_here(digest, size) and self._is_current(id, digest):
+            while not await self.obtain_here(digest, size) and self._is_current(id, digest):
                 try:
                     await self._peers.fetch(digest, size, sorted(self._peers.connected()))
                     return
@@ -257,30 +259,38 @@ class Placer:
         row = self._catalogue.get(id)
         return row is not None and row.content == digest
 
-    async def _from_here(self, digest: bytes, size: int) -> bool:
+    def retry(self) -> None:
+        """A peer came back: what could not be had or done may be possible now."""
+        self.want(self._tries)
+
+    async def obtain_here(self, digest: bytes, size: int) -> bool:
+        """Bring content into reach from what this node has in its folder, or kept from recent packs."""
         for row in self._base.by_content(digest):
             path = os.path.join(self._root, self._base.path(row.id))
             try:
-                await asyncio.to_thread(self._objects.receive, digest, size, _chunks(path))
+                await asyncio.to_thread(self._objects.receive, digest, size, chunks(path))
                 return True
             except (OSError, ContentMismatch) as error:
                 log.info("a copy in the folder has changed", path=show(path), error=str(error))
-        if size <= self._small_bytes_max:
-            for _, data in self._store.kept_entries():
-                entry = wire.decode_entry(data)
-                if entry.pack is None and not self._objects.has(entry.digest):
-                    continue
-                pack = wire.decode_pack(entry.pack if entry.pack is not None else self._objects.read(entry.digest))
-                if digest in pack.contents:
-                    self._recent[digest] = pack.contents[digest]
-                    return True
-        return False
+        data = self._contents.get(digest)
+        if data is not None:
+            self._recent[digest] = data
+        return data is not None
 
     def _content(self, digest: bytes) -> bytes | Path:
         data = self._recent.get(digest)
         if data is None and digest == EMPTY:
             data = b""
         return data if data is not None else self._objects.path(digest)
+
+
+def store(base: BaseStore, rows: Mapping[Id, BaseRow | None]) -> None:
+    """Set or (None) forget rows of the base; together they may swap places. Call it in a transaction."""
+    for id in rows:
+        base.delete(id)
+    for row in rows.values():
+        if row is not None:
+            base.put(row)
 
 
 def _moves_back(action: Shift, row: Row | None) -> bool:
@@ -300,7 +310,8 @@ def _bytes(action: Action) -> int:
     return action.row.size if isinstance(action, Make | Replace) and action.row.kind is Kind.FILE else 0
 
 
-def _chunks(path: bytes) -> Iterator[bytes]:
+def chunks(path: bytes | Path) -> Iterator[bytes]:
+    """The content of the file at `path`, which must be no symlink. Raises `OSError`."""
     with open(path, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NOFOLLOW)) as file:
         while chunk := file.read(1 << 20):
             yield chunk

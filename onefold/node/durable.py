@@ -1,0 +1,107 @@
+"""The *durable* index: what a completed sync has put on disk; and what may be let go once a majority has it so."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterable
+
+import structlog
+
+from onefold.core.model import Entry, Kind, Pack, Put
+from onefold.errors import OnefoldError
+from onefold.ports import Clock, Objects, RecentContents
+
+QUIET_SECONDS = 3.0
+"""A sync waits for this much quiet, so as not to slow down who is writing …"""
+WAIT_SECONDS_MAX = 20.0
+"""… but no longer than this."""
+CHECK_SECONDS = 1.0
+
+log = structlog.get_logger()
+
+
+class Keeper:
+    """Syncs, and releases objects and recent contents that are in the folders of a majority for good.
+
+    Invariants: an object that no applied entry names is pinned until an entry of a later term than its holding has been
+    applied (the log up to that takeover does not name it, so nothing ever will). A named one is pinned until the index
+    that named it is durable on a majority of voters, this node's folder included.
+    """
+
+    def __init__(
+        self,
+        objects: Objects,
+        contents: RecentContents,
+        clock: Clock,
+        sync: Callable[[], None],
+        in_place: Callable[[], int],
+        completed: Callable[[int], None],
+        durable: int,
+    ) -> None:
+        """`sync` returns when everything written so far is on disk. `completed(index)`: it is, up to there."""
+        self._objects = objects
+        self._contents = contents
+        self._clock = clock
+        self._sync = sync
+        self._in_place = in_place
+        self._completed = completed
+        self._named: dict[bytes, int] = {}
+        self._pinned: dict[bytes, int] = {}
+        self._packs: set[bytes] = set()
+        self.durable = durable
+
+    def restore(self, index: int, term: int) -> None:
+        """What the store holds from before this start: named by `index` at the latest, or pinned in `term`."""
+        for digest in self._objects.digests():
+            self._pinned[digest] = term
+        self._restored = index
+
+    def pin(self, digest: bytes, term: int) -> None:
+        """A voter holds this object for an entry to come, since `term`."""
+        self._pinned.setdefault(digest, term)
+
+    def applied(self, index: int, entry: Entry, pack: Pack) -> None:
+        """An entry names objects: the pack that it came in (kept with the log), and the large contents of its puts."""
+        if entry.pack is None:
+            self._packs.add(entry.digest)
+            self._pinned.pop(entry.digest, None)
+        if self._pinned:
+            for batch in pack.batches:
+                for command in batch.commands:
+                    if isinstance(command, Put) and command.kind is Kind.FILE and command.content in self._pinned:
+                        del self._pinned[command.content]
+                        self._named[command.content] = index
+            for digest in [d for d, term in self._pinned.items() if term < entry.term]:
+                del self._pinned[digest]
+                self._named[digest] = index
+
+    def release(self, durable_of_voters: Iterable[int], voters: int) -> None:
+        """Let go of what a majority of voters has for good. `durable_of_voters`: of those that are known."""
+        known = sorted((*durable_of_voters, *(0 for _ in range(voters))), reverse=True)
+        majority = min(known[voters // 2], self.durable)
+        for digest in [d for d, index in self._named.items() if index <= majority]:
+            del self._named[digest]
+            if digest not in self._packs:
+                self._objects.release(digest)
+        self._contents.forget(majority)
+
+    async def run(self) -> None:
+        """Sync when it has been quiet for a while, for ever."""
+        seen, changed, waiting = self.durable, self._clock.now(), self._clock.now()
+        while True:
+            await self._clock.sleep(CHECK_SECONDS)
+            index, now = self._in_place(), self._clock.now()
+            if index <= self.durable:
+                waiting = now
+                continue
+            if index != seen:
+                seen, changed = index, now
+            if now - changed >= QUIET_SECONDS or now - waiting >= WAIT_SECONDS_MAX:
+                try:
+                    await asyncio.to_thread(self._sync)
+                except (OSError, OnefoldError) as error:
+                    log.error("the disk could not be synced", error=str(error))
+                    continue
+                self.durable = index
+                self._completed(index)
+                waiting = now

@@ -1,0 +1,251 @@
+"""Who leads: following the leader key, noticing that a leader is gone, taking over, handing over.
+
+Safety does not depend on anything here: every append compares the term (G6). So noticing may be eager. What keeps it
+from flapping: a voter takes over only when a majority of the voters, itself included, cannot reach the leader; and of
+several that could, the one that comes first in order tries first.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+
+import structlog
+
+from onefold.core.messages import Reach, Reached, Report
+from onefold.errors import LogUnavailable, PeerError, UserError
+from onefold.node.append import Appender
+from onefold.node.apply import Applier
+from onefold.ports import Clock, Leader, Log, Peers
+
+SILENCE_SECONDS = 0.6
+"""Without a word (heartbeats come every 0.2 s) for this long, a peer counts as unreachable, connected or not."""
+CHECK_SECONDS = 0.1
+REACH_SECONDS = 0.2
+STAGGER_SECONDS = 0.04
+FIRST_START_SECONDS = 2.0
+"""How long a node that is not preferred leaves the leadership of a new, empty folder to one that is."""
+PREFERRED_AFTER_SECONDS = 2.0
+"""How long the preferred node must have been in step before leadership goes back to it."""
+RETRY_SECONDS = 0.05
+
+log = structlog.get_logger()
+
+
+class Elector:
+    """Follows the leader key. While this node holds it, runs the appender."""
+
+    def __init__(
+        self,
+        me: str,
+        voters: Sequence[str],
+        preferred: bool,
+        replicated: Log,
+        peers: Peers,
+        appender: Appender,
+        applier: Applier,
+        clock: Clock,
+        seeded: Callable[[], bool],
+        report_of: Callable[[str], Report | None],
+        heard: Callable[[str], float | None],
+        flush: Callable[[], Awaitable[object]],
+        changed: Callable[[Leader | None, int], None],
+    ) -> None:
+        """`voters` in the order in which they take over. `changed(leader, deposed)`: another term has begun; `deposed`
+        is the term that this node led until then, or 0."""
+        self._me = me
+        self._voters = tuple(voters)
+        self._preferred = preferred
+        self._log = replicated
+        self._peers = peers
+        self._appender = appender
+        self._applier = applier
+        self._clock = clock
+        self._seeded = seeded
+        self._report_of = report_of
+        self._heard = heard
+        self._flush = flush
+        self._changed = changed
+        self._wake = asyncio.Event()
+        self._leading: asyncio.Task[None] | None = None
+        self._moved = asyncio.Event()
+        self._started = clock.now()
+        self.leader: Leader | None = None
+        self.active = 0
+        """The term that this node leads and appends in; 0 when it does not, or has not caught up yet."""
+
+    def wake(self) -> None:
+        """A connection came or went: look at once whether the leader is gone."""
+        self._wake.set()
+
+    # -------------------------------------------------------------------------------------------- following
+
+    async def follow(self) -> None:
+        """Follow the leader key, for ever."""
+        async for leader in self._log.leaders():
+            self._note(leader)
+
+    def _note(self, leader: Leader | None) -> None:
+        if leader is not None and self.leader is not None and leader.term <= self.leader.term:
+            return
+        if leader == self.leader and leader is not None:
+            return
+        deposed = self.leader.term if self.leader is not None and self.leader.node == self._me else 0
+        self.leader = leader
+        self.active = 0
+        if self._leading is not None:
+            self._leading.cancel()
+            self._leading = None
+        if leader is not None:
+            log.info("leader", node=leader.node, term=leader.term, reason=leader.reason)
+            if leader.node == self._me:
+                self._leading = asyncio.create_task(self._lead(leader))
+        self._moved.set()
+        self._changed(leader, deposed)
+        self._wake.set()
+
+    async def _lead(self, leader: Leader) -> None:
+        """Lead: only after a read of the log's end made after the takeover, and after applying through it."""
+        while True:
+            try:
+                head = await self._log.head()
+                break
+            except LogUnavailable as error:
+                log.warning("took over, but the log does not answer", error=str(error))
+                await self._clock.sleep(RETRY_SECONDS)
+        await self._applier.reach(head)
+        self.active = leader.term
+        self._changed(leader, 0)
+        await self._appender.lead(leader.term, head)
+        self.active = 0
+        log.warning("no longer leading", term=leader.term)
+        await self._log.resign(leader.term)
+
+    # -------------------------------------------------------------------------------------------- taking over
+
+    async def run(self) -> None:
+        """Take over when nobody leads, and give leadership to the preferred node, for ever."""
+        in_step_since: dict[str, float] = {}
+        while True:
+            self._wake.clear()
+            try:
+                if self._me in self._voters:
+                    await self._consider()
+                if self.active:
+                    await self._prefer(in_step_since)
+            except LogUnavailable as error:
+                log.warning("the log does not answer", error=str(error))
+            try:
+                await asyncio.wait_for(self._wake.wait(), CHECK_SECONDS)
+            except TimeoutError:
+                continue
+
+    async def _consider(self) -> None:
+        leader = self.leader
+        if leader is not None:
+            if leader.node == self._me or self._reachable(leader.node):
+                return
+            if not await self._majority_misses(leader.node):
+                return
+        elif not self._preferred and not self._seeded() and self._clock.now() - self._started < FIRST_START_SECONDS:
+            return
+        await self._clock.sleep(STAGGER_SECONDS * self._before_me())
+        if self.leader == leader and not (leader is not None and self._reachable(leader.node)):
+            self._note(await self._log.take(self._me, leader.term if leader else 0, "failover" if leader else "start"))
+
+    def _before_me(self) -> int:
+        """How many voters that we reach would rather take over."""
+        if self._preferred:
+            return 0
+        before = 0
+        for node in self._voters:
+            if node == self._me:
+                break
+            before += self._reachable(node)
+        return before
+
+    def _reachable(self, node: str) -> bool:
+        heard = self._heard(node)
+        return node in self._peers.connected() and heard is not None and self._clock.now() - heard < SILENCE_SECONDS
+
+    def reaches(self, node: str) -> bool:
+        """Whether this node can reach `node`: the answer to `Reach`."""
+        return node == self._me or self._reachable(node)
+
+    async def _majority_misses(self, node: str) -> bool:
+        others = [v for v in self._voters if v not in (self._me, node)]
+        answers = await asyncio.gather(*(self._misses(v, node) for v in others))
+        return 1 + sum(answers) > len(self._voters) // 2
+
+    async def _misses(self, voter: str, node: str) -> bool:
+        try:
+            answer = await self._peers.ask(voter, Reach(node), REACH_SECONDS)
+        except PeerError:
+            return False
+        return isinstance(answer, Reached) and not answer.reached
+
+    # -------------------------------------------------------------------------------------------- handing over
+
+    async def _prefer(self, in_step_since: dict[str, float]) -> None:
+        """Hand over to the preferred node once it has been in step for a while, unless a person chose otherwise."""
+        leader = self.leader
+        if self._preferred or leader is None or leader.reason == "command":
+            return
+        now = self._clock.now()
+        for node in self._voters:
+            report = self._report_of(node)
+            if report is None or not report.preferred or not self._reachable(node) or not self._in_step(report):
+                in_step_since.pop(node, None)
+            elif now - in_step_since.setdefault(node, now) >= PREFERRED_AFTER_SECONDS:
+                in_step_since.clear()
+                await self.move(node, "preferred")
+                return
+
+    def _in_step(self, report: Report) -> bool:
+        return report.in_place == report.applied == self._applier.index and report.ready
+
+    async def move(self, node: str, reason: str) -> Leader:
+        """Hand leadership to `node`, after proposing what is written here until now. Answers once it has it.
+
+        Raises `UserError` when `node` cannot lead, or this node does not.
+        """
+        leader = self.leader
+        if leader is None or leader.node != self._me or not self.active:
+            raise UserError(f"{self._me} does not lead", "ask again in a moment")
+        if node not in self._voters:
+            raise UserError(f"{node} is not a voter", "choose one of " + ", ".join(self._voters))
+        if node == self._me:
+            return leader
+        if not self._reachable(node):
+            raise UserError(f"{node} cannot be reached from {self._me}", "start it first")
+        await self._flush()
+        self._note(await self._log.hand_over(leader.term, node, reason))
+        if self.leader is None or self.leader.node != node:
+            raise UserError(f"leadership went elsewhere: {self.leader.node if self.leader else 'nobody'} leads now")
+        return self.leader
+
+    async def settle(self, seconds: float) -> Leader | None:
+        """Who leads, once somebody does; None after `seconds`."""
+        deadline = self._clock.now() + seconds
+        while self.leader is None and self._clock.now() < deadline:
+            self._moved.clear()
+            try:
+                await asyncio.wait_for(self._moved.wait(), deadline - self._clock.now())
+            except TimeoutError:
+                break
+        return self.leader
+
+    async def stop(self) -> None:
+        """Lead no more: hand over to a voter that is in step, else just resign."""
+        leader = self.leader
+        if leader is None or leader.node != self._me:
+            return
+        best = max(
+            (node for node in self._voters if node != self._me and self._reachable(node)),
+            key=lambda node: r.in_place if (r := self._report_of(node)) else -1,
+            default=None,
+        )
+        if best is not None and self.active:
+            await self.move(best, "handover")
+        else:
+            await self._log.resign(leader.term)

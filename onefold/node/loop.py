@@ -1,0 +1,501 @@
+"""The node: its stations put together, the answers to its peers, and its life from start to stop."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Coroutine, Sequence
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import structlog
+
+from onefold.core import wire
+from onefold.core.catalogue import Catalogue
+from onefold.core.messages import (
+    Ask,
+    Cluster,
+    Flush,
+    Flushed,
+    Forward,
+    Held,
+    Hold,
+    Message,
+    Moved,
+    MoveLeader,
+    Problem,
+    Reach,
+    Reached,
+    Refused,
+    Report,
+    Taken,
+    Wait,
+)
+from onefold.core.model import Applied, Entry, Id, Pack
+from onefold.core.paths import ROOT_PATH, RelPath
+from onefold.errors import Bug, OperatorError, PeerError, PeerRefused
+from onefold.node.append import Appender, Proposal
+from onefold.node.apply import Applier
+from onefold.node.durable import Keeper
+from onefold.node.hold import Holder
+from onefold.node.lead import Elector
+from onefold.node.place import Placer
+from onefold.node.propose import Proposer, Stance
+from onefold.node.report import Reporter
+from onefold.ports import (
+    BaseStore,
+    CatalogueStore,
+    Clock,
+    Hint,
+    Leader,
+    Log,
+    Materialiser,
+    Objects,
+    Peers,
+    RecentContents,
+    Scanner,
+    StrayCount,
+    Watcher,
+)
+
+DIGESTS_TOLD = 16
+DRAIN_SECONDS = 1.0
+FLUSH_SECONDS = 30.0
+STOP_SECONDS = 3.0
+
+log = structlog.get_logger()
+
+
+class Ports(msgspec.Struct, frozen=True):
+    """Everything that a node knows of the world."""
+
+    clock: Clock
+    log: Log
+    objects: Objects
+    contents: RecentContents
+    peers: Peers
+    watcher: Watcher
+    scanner: Scanner
+    materialiser: Materialiser
+    catalogue: CatalogueStore
+    base: BaseStore
+    strays: StrayCount
+
+
+class Identity(msgspec.Struct, frozen=True):
+    """Who a node is. `voters` in the order in which they take over; `members` are all."""
+
+    name: str
+    incarnation: int
+    preferred: bool
+    writers: str
+    root: bytes
+    copies: Path
+    voters: tuple[str, ...]
+    members: tuple[str, ...]
+
+
+class Node:
+    """One node. `run` lives until it is cancelled, or until something breaks that a restart must mend."""
+
+    def __init__(self, who: Identity, ports: Ports, catalogue: Catalogue, joined: bool, durable: int) -> None:
+        self.who = who
+        self._ports = ports
+        self._catalogue = catalogue
+        self._joined = joined
+        self._diverged: Problem | None = None
+        self._progress = asyncio.Event()
+        voters = frozenset(who.voters)
+        holder = Holder(who.name, voters, ports.peers)
+        self.appender = Appender(ports.log, holder, ports.objects, self._committed)
+        self.applier = Applier(
+            ports.log,
+            catalogue,
+            ports.catalogue,
+            ports.contents,
+            ports.objects,
+            ports.peers,
+            self._wrote,
+            self._applied,
+        )
+        self.placer = Placer(
+            ports.catalogue,
+            ports.base,
+            ports.contents,
+            ports.objects,
+            ports.peers,
+            ports.materialiser,
+            who.root,
+            lambda: catalogue.index,
+            self._keep_edits,
+            self._look_again,
+            self._in_place,
+        )
+        self.proposer = Proposer(
+            who.name,
+            who.incarnation,
+            ports.catalogue,
+            ports.base,
+            ports.scanner,
+            self.placer,
+            holder,
+            ports.objects,
+            self.appender,
+            ports.peers,
+            ports.clock,
+            self._stance,
+            self._leads,
+            who.root,
+            who.copies,
+        )
+        self.reporter = Reporter(ports.peers, ports.clock, self._report)
+        self.elector = Elector(
+            who.name,
+            who.voters,
+            who.preferred,
+            ports.log,
+            ports.peers,
+            self.appender,
+            self.applier,
+            ports.clock,
+            lambda: catalogue.seeded,
+            self.reporter.reports.get,
+            ports.peers.last_heard,
+            self.flush,
+            self._leader_changed,
+        )
+        self.keeper = Keeper(
+            ports.objects,
+            ports.contents,
+            ports.clock,
+            ports.materialiser.sync,
+            lambda: self.placer.in_place,
+            self._synced,
+            durable,
+        )
+
+    # -------------------------------------------------------------------------------------------- life
+
+    async def run(self, suspects: Sequence[Id] = ()) -> None:
+        """Run until cancelled. `suspects`: ids whose place in the folder must be brought about anew.
+
+        Raises what broke: `OperatorError`, `Bug`, or an unexpected error, after which only a restart helps.
+        """
+        self.keeper.restore(self._catalogue.index, 0)
+        self.placer.want(suspects)
+        self.proposer.hint([Hint(ROOT_PATH, True, False, True)])
+        loop = asyncio.get_running_loop()
+        loop.add_reader(self._ports.watcher.fileno(), self._drain)
+        try:
+            async with asyncio.TaskGroup() as group:
+                for station in (
+                    self.applier.run(),
+                    self.elector.follow(),
+                    self.elector.run(),
+                    self.placer.run(),
+                    self.proposer.run(),
+                    self.proposer.sweep(),
+                    self.reporter.run(),
+                    self.keeper.run(),
+                    self._keep_draining(),
+                ):
+                    group.create_task(_endless(station))
+        finally:
+            loop.remove_reader(self._ports.watcher.fileno())
+
+    async def stop(self) -> None:
+        """Before the end of `run`: propose what is written, and let another lead. Bounded in time."""
+        try:
+            async with asyncio.timeout(STOP_SECONDS):
+                await self.elector.stop()
+        except (TimeoutError, OperatorError, PeerError) as error:
+            log.warning("stopped without handing over", error=str(error) or "it took too long")
+
+    def _drain(self) -> None:
+        self.proposer.hint(self._ports.watcher.drain())
+
+    async def _keep_draining(self) -> None:
+        """Directories without a watch are polled by `drain`, which must be called for that."""
+        while True:
+            await self._ports.clock.sleep(DRAIN_SECONDS)
+            self._drain()
+            self.keeper.release(self._durable_of_voters(), len(self.who.voters))
+
+    # -------------------------------------------------------------------------------------------- the flow
+
+    def _committed(self, index: int, entry: bytes, pack: Pack) -> None:
+        flight = self.proposer.flight
+        mine = next((b for b in pack.batches if flight and b.origin == flight.proposal.batch.origin), None)
+        since = flight.since if mine and flight else self._ports.clock.now()
+        path = flight.claims[0].path if mine and flight else b""
+        self.reporter.committed(index, pack, since, path)
+        self.applier.feed(index, entry, pack)
+
+    def _wrote(self, pack: Pack) -> bool:
+        return all((b.origin.node, b.origin.incarnation) == (self.who.name, self.who.incarnation) for b in pack.batches)
+
+    def _applied(self, entry: Entry, pack: Pack, applied: Applied) -> None:
+        agreed = self.proposer.land(pack, applied)
+        self.placer.note(pack, applied, self._wrote(pack), agreed)
+        self.keeper.applied(applied.index, entry, pack)
+        self._advance()
+
+    def _in_place(self, index: int) -> None:
+        if index > 0 or self._catalogue.seeded:
+            self._everywhere()
+        self._advance()
+
+    def _advance(self) -> None:
+        """Something that others may wait for has moved on."""
+        self._progress.set()
+        self.reporter.change()
+        self.proposer.advance()
+
+    def _look_again(self, path: RelPath) -> None:
+        self.proposer.look_again(path)
+
+    def _synced(self, index: int) -> None:
+        self._ports.catalogue.durable = index
+        self.reporter.change()
+
+    # -------------------------------------------------------------------------------------------- what it may do
+
+    def _leads(self) -> str:
+        """Who leads and can append; "" for nobody."""
+        leader = self.elector.leader
+        if leader is None or (leader.node == self.who.name and not self.elector.active):
+            return ""
+        return leader.node
+
+    def _stance(self) -> Stance:
+        leader = self._leads()
+        if self._diverged is not None or not leader:
+            return Stance.WAIT
+        lead = leader == self.who.name
+        if not self._catalogue.seeded:
+            return Stance.PROPOSE if lead else Stance.WAIT
+        if not self._joined:
+            # Without a base nothing is proposed: what the catalogue has is adopted first, the rest is kept aside.
+            arrived = self.placer.in_place >= self._catalogue.index
+            return Stance.REVERT if arrived else Stance.WAIT
+        if lead or self.who.writers == "any":
+            return Stance.PROPOSE
+        return Stance.REVERT
+
+    def _keep_edits(self) -> bool:
+        """Whether an edit that stands in the way of a plan is left where it is, for this node to propose."""
+        if not self._joined and self._catalogue.seeded:
+            return False
+        return self.proposer.flight is not None or self._stance() is not Stance.REVERT
+
+    def join(self) -> None:
+        """This node's base is one with the catalogue from now on, so what differs later is an edit."""
+        if not self._joined and self._catalogue.seeded:
+            self._joined = True
+            self._ports.base.joined = True
+            self.proposer.stance_changed()
+            self.reporter.change()
+
+    def _leader_changed(self, leader: Leader | None, deposed: int) -> None:
+        if deposed and leader is not None and leader.node != self.who.name:
+            self.proposer.deposed(deposed)
+        self.proposer.stance_changed()
+        self._advance()
+
+    # -------------------------------------------------------------------------------------------- peers
+
+    async def answer(self, peer: str, message: Message) -> Message:
+        match message:
+            case Hold():
+                return await self._hold(message)
+            case Forward():
+                return self._forward(peer, message)
+            case Reach(node=node):
+                return Reached(self.elector.reaches(node))
+            case Flush():
+                return Flushed(await self.flush())
+            case MoveLeader(node=node):
+                return await self._move_leader(node)
+            case Ask():
+                return await self._cluster()
+            case Wait(seconds=seconds):
+                return await self._wait(seconds)
+        raise PeerRefused(f"{self.who.name} does not know what to do with {type(message).__name__}", "upgrade it")
+
+    def heard(self, peer: str, message: Message) -> None:
+        if not isinstance(message, Report) or peer != message.node:
+            return
+        self.reporter.reports[peer] = message
+        try:
+            self.applier.check(peer, message.digests)
+        except Bug as error:
+            if self._diverged is None:
+                log.error("diverged", error=str(error))
+                self._diverged = Problem(error.what, "", error.fix)
+                self.placer.halt()
+                self.reporter.change()
+        self._everywhere()
+        self._progress.set()
+
+    def joined(self, peer: str) -> None:
+        log.info("connected", peer=peer)
+        self.reporter.change()
+        self.elector.wake()
+        self.placer.retry()
+
+    def left(self, peer: str) -> None:
+        log.info("disconnected", peer=peer)
+        self.reporter.reports.pop(peer, None)
+        self._everywhere()
+        self.elector.wake()
+        self._progress.set()
+
+    async def locate(self, digest: bytes) -> Path | bytes | None:
+        with contextlib.suppress(KeyError):
+            return self._ports.objects.path(digest)
+        path = self.proposer.serving.get(digest)
+        if path is None:
+            data = self._ports.contents.get(digest)
+            if data is not None:
+                return data
+            row = next(iter(self._ports.base.by_content(digest)), None)
+            path = self._ports.base.path(row.id) if row is not None else None
+        return None if path is None else Path(self.who.root.decode("utf-8", "surrogateescape")) / _text(path)
+
+    async def _hold(self, hold: Hold) -> Message:
+        term = self.elector.leader.term if self.elector.leader else 0
+        if not self._ports.objects.has(hold.digest):
+            if hold.data is not None:
+                await asyncio.to_thread(self._ports.objects.put, hold.digest, hold.data)
+            elif not await self.placer.obtain_here(hold.digest, hold.size):
+                await self._ports.peers.fetch(hold.digest, hold.size, hold.sources)
+        self.keeper.pin(hold.digest, term)
+        return Held(hold.digest)
+
+    def _forward(self, peer: str, forward: Forward) -> Message:
+        if not self.elector.active:
+            return Refused(f"{self.who.name} does not lead", "send it to the leader")
+        if self.who.writers != "any" and not forward.led:
+            return Refused(f"{peer} does not lead, and writers = leader", "set writers = any, or edit on the leader")
+        if forward.batch.origin.node != peer:
+            return Refused(f"{peer} sent a batch of {forward.batch.origin.node}")
+        for digest, data in forward.contents.items():
+            if wire.content_digest(data) != digest:
+                return Refused(f"{peer} sent content that is not what its digest names")
+        self.appender.submit(Proposal(forward.batch, forward.contents))
+        return Taken()
+
+    async def _move_leader(self, node: str) -> Message:
+        leader = self._leads()
+        if leader == self.who.name:
+            moved = await self.elector.move(node, "command")
+            return Moved(moved.node, moved.term)
+        if not leader:
+            return Refused("nobody leads at the moment", "ask again in a moment")
+        return await self._ports.peers.ask(leader, MoveLeader(node), FLUSH_SECONDS)
+
+    # -------------------------------------------------------------------------------------------- flush and wait
+
+    async def flush(self) -> int:
+        """Everything written into this folder until now is in the log when this returns: the index applied by then.
+
+        Raises `PeerRefused` when that takes too long (nobody leads, or no majority).
+        """
+        try:
+            async with asyncio.timeout(FLUSH_SECONDS):
+                self._drain()
+                self.proposer.expedite()
+                while not self.proposer.idle:
+                    self.proposer.expedite()
+                    await self._progressed()
+                    self._drain()
+        except TimeoutError:
+            raise PeerRefused(f"{self.who.name} could not propose its edits in time", "see `onefold status`") from None
+        return self._catalogue.index
+
+    async def _progressed(self) -> None:
+        self._progress.clear()
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._progress.wait(), 0.05)
+
+    async def _wait(self, seconds: float) -> Message:
+        try:
+            async with asyncio.timeout(seconds):
+                peers = [n for n in self.who.members if n in self._ports.peers.connected()]
+                asked = (self._ports.peers.ask(node, Flush(), seconds) for node in peers)
+                answers = await asyncio.gather(self.flush(), *asked)
+                index = max(
+                    a.index if isinstance(a, Flushed) else int(a) for a in answers if isinstance(a, Flushed | int)
+                )
+                while self._slowest() < index:
+                    await self._progressed()
+                return Flushed(index)
+        except TimeoutError:
+            return Refused(f"not everything is on every live node after {seconds:g} s", "see `onefold status`")
+
+    def _slowest(self) -> int:
+        connected = self._ports.peers.connected()
+        reports = self.reporter.reports
+        return min(self.placer.in_place, *(reports[n].in_place if n in reports else -1 for n in connected), 1 << 62)
+
+    def _everywhere(self) -> None:
+        if self.elector.active:
+            reports = self.reporter.reports.values()
+            self.reporter.arrived([self.placer.in_place, *(r.in_place for r in reports)])
+
+    def _durable_of_voters(self) -> list[int]:
+        known = [r.durable for r in self.reporter.reports.values() if r.node in self.who.voters]
+        return [*known, self.keeper.durable] if self.who.name in self.who.voters else known
+
+    # -------------------------------------------------------------------------------------------- reports
+
+    def _report(self) -> Report:
+        leader = self.elector.leader
+        name = self.who.name
+        role = "leader" if self.elector.active else "voter" if name in self.who.voters else "replica"
+        digests = self.applier.digests
+        return Report(
+            node=name,
+            incarnation=self.who.incarnation,
+            role=role,
+            leader=leader.node if leader else "",
+            term=leader.term if leader else 0,
+            applied=self._catalogue.index,
+            in_place=max(0, self.placer.in_place),
+            durable=self.keeper.durable,
+            digests=tuple(digests[i] for i in range(max(0, len(digests) - DIGESTS_TOLD), len(digests))),
+            files=self._catalogue.files,
+            strays=self._ports.strays.count(),
+            problems=tuple(self._problems()),
+            reaches=tuple(sorted(self._ports.peers.connected())),
+            preferred=self.who.preferred,
+            ready=self._joined and self._catalogue.seeded and bool(self._leads()),
+        )
+
+    def _problems(self) -> list[Problem]:
+        found = [*self._ports.watcher.problems(), *self._ports.peers.problems()]
+        found += [*self.proposer.problems(), *self.placer.problems()]
+        if self._diverged is not None:
+            found.insert(0, self._diverged)
+        return found
+
+    async def _cluster(self) -> Cluster:
+        own = self._report()
+        reports = (own, *(self.reporter.reports[node] for node in sorted(self.reporter.reports)))
+        recent = tuple(self.reporter.recent.values())
+        if not recent and own.leader and own.leader != own.node:
+            with contextlib.suppress(PeerError):
+                answer = await self._ports.peers.ask(own.leader, Ask(), 1.0)
+                if isinstance(answer, Cluster):
+                    recent = answer.recent
+        return Cluster(own.leader, own.term, reports, self.who.members, recent)
+
+
+def _text(path: bytes) -> str:
+    return path.decode("utf-8", "surrogateescape")
+
+
+async def _endless(station: Coroutine[Any, Any, None]) -> None:
+    await station
+    raise Bug("a part of the node ended by itself", "restart the node")

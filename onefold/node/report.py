@@ -1,0 +1,71 @@
+"""What a node says of itself, to its peers and to people; and what it knows of the others."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import OrderedDict
+from collections.abc import Callable, Iterable
+
+import msgspec
+
+from onefold.core.messages import Recent, Report
+from onefold.core.model import Move, Pack, Put, Remove
+from onefold.core.paths import show
+from onefold.ports import Clock, Peers
+
+HEARTBEAT_SECONDS = 0.2
+SPACING_SECONDS = 0.005
+"""Least time between two reports: a burst of entries is told of once."""
+RECENT_KEPT = 64
+
+
+class Reporter:
+    """Tells every peer about this node: at once when something changes, and as a heartbeat."""
+
+    def __init__(self, peers: Peers, clock: Clock, make: Callable[[], Report]) -> None:
+        self._peers = peers
+        self._clock = clock
+        self._make = make
+        self._changed = asyncio.Event()
+        self.reports: dict[str, Report] = {}
+        self.recent: OrderedDict[int, Recent] = OrderedDict()
+        self._since: dict[int, float] = {}
+
+    def change(self) -> None:
+        """Something that the report tells is different now."""
+        self._changed.set()
+
+    async def run(self) -> None:
+        while True:
+            self._changed.clear()
+            report = self._make()
+            for node in self._peers.connected():
+                self._peers.tell(node, report)
+            await self._clock.sleep(SPACING_SECONDS)
+            try:
+                await asyncio.wait_for(self._changed.wait(), HEARTBEAT_SECONDS - SPACING_SECONDS)
+            except TimeoutError:
+                continue
+
+    # -------------------------------------------------------------------------------------------- until everywhere
+
+    def committed(self, index: int, pack: Pack, since: float, path: bytes) -> None:
+        """Entry `index` is in the log; the first sign of it was at `since`, its first path `path`."""
+        first = next((c for batch in pack.batches for c in batch.commands if isinstance(c, Put | Move | Remove)), None)
+        verb = "seed" if first is None else type(first).__name__.lower()
+        if not path and isinstance(first, Put | Move):
+            path = first.name
+        count = sum(len(batch.commands) for batch in pack.batches)
+        self.recent[index] = Recent(index, show(path), verb, count, None)
+        self._since[index] = since
+        while len(self.recent) > RECENT_KEPT:
+            old, _ = self.recent.popitem(last=False)
+            self._since.pop(old, None)
+
+    def arrived(self, in_place: Iterable[int]) -> None:
+        """The live nodes are in place at these indices: whatever all of them reached is everywhere."""
+        everywhere = min(in_place, default=0)
+        now = self._clock.now()
+        for index in [index for index in self._since if index <= everywhere]:
+            took = (now - self._since.pop(index)) * 1e3
+            self.recent[index] = msgspec.structs.replace(self.recent[index], everywhere_ms=round(took, 2))
