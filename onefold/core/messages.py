@@ -32,8 +32,9 @@ class Report(msgspec.Struct, frozen=True, tag="report"):
     """A node about itself: told to every peer when it changes, and as a heartbeat.
 
     `digests` are the catalogue's digests at recent indices, for comparison (G1). `leader` and `term` are whom this node
-    follows ("" and 0: nobody). `role` is "leader", "voter" or "replica". `preferred`: this node should lead when it can.
-    `ready`: the folder is in the log (`Seed`), and this node's edits are followed. `reaches` names the peers with a live connection.
+    follows ("" and 0: nobody). `role` is "leader", "voter" or "replica". `preferred`: this node should lead when it
+    can. `ready`: the folder is in the log (`Seed`), and this node's edits are followed. `reaches` names the peers with
+    a live connection.
     """
 
     node: str

@@ -28,10 +28,7 @@ from onefold import linux
 from onefold.core.model import Absent, BaseRow, Kind, Observed, Present, Stat, Unknown
 from onefold.core.paths import META, RelPath, show
 from onefold.errors import OperatorError
-from onefold.ports import Listing
-
-CHANGING = Unknown("the file is being written to")
-"""The answer for a file that changed during each reading: ask again, or take a snapshot of it."""
+from onefold.ports import CHANGING, LARGE, Listing
 
 IGNORE_FILE = b".onefoldignore"
 ID_FILE = META + b"/id"
@@ -104,7 +101,7 @@ class FolderScanner:
 
     # ------------------------------------------------------------------------------------------------ looking
 
-    def observe(self, path: RelPath, known: BaseRow | None, content: bool) -> Observed:
+    def observe(self, path: RelPath, known: BaseRow | None, content: bool, large: bool = False) -> Observed:
         """What stands at `path`.
 
         With `known` whose stat still holds (its mode aside) and `content` False, nothing is read and the known content
@@ -115,7 +112,7 @@ class FolderScanner:
             fd = self._parent(parent)
             try:
                 for _ in range(_TRIES):
-                    observed = self._observe(fd, name or b".", known, content)
+                    observed = self._observe(fd, name or b".", known, content, large)
                     if observed is not None:
                         return observed
                 return CHANGING
@@ -221,7 +218,9 @@ class FolderScanner:
         session.parent, session.opened_at = path, now
         return session.fd
 
-    def _observe(self, directory: int, name: bytes, known: BaseRow | None, content: bool) -> Observed | None:
+    def _observe(
+        self, directory: int, name: bytes, known: BaseRow | None, content: bool, large: bool
+    ) -> Observed | None:
         """What `name` in `directory` is; None when it changed during the reading. Raises `OSError`."""
         mode, seen, mount = linux.look(directory, name)
         kind = stat.S_IFMT(mode)
@@ -238,6 +237,8 @@ class FolderScanner:
                 and abs(time.time_ns() - seen.mtime_ns) >= _SETTLED_NS
             ):
                 return Present(Kind.FILE, seen, known.content)
+            if seen.size > self._small_bytes_max and not large:
+                return LARGE
             return self._read(directory, name, seen)
         if kind == stat.S_IFLNK:
             target = os.readlink(name, dir_fd=directory)

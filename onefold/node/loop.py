@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Coroutine, Sequence
+from collections.abc import Coroutine, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -177,13 +177,13 @@ class Node:
 
     # -------------------------------------------------------------------------------------------- life
 
-    async def run(self, suspects: Sequence[Id] = ()) -> None:
-        """Run until cancelled. `suspects`: ids whose place in the folder must be brought about anew.
+    async def run(self, unplaced: Iterable[Id]) -> None:
+        """Run until cancelled. `unplaced`: ids on which the catalogue and the base differ at the start.
 
         Raises what broke: `OperatorError`, `Bug`, or an unexpected error, after which only a restart helps.
         """
         self.keeper.restore(self._catalogue.index, 0)
-        self.placer.want(suspects)
+        self.placer.want(unplaced)
         self.proposer.hint([Hint(ROOT_PATH, True, False, True)])
         loop = asyncio.get_running_loop()
         loop.add_reader(self._ports.watcher.fileno(), self._drain)

@@ -171,6 +171,13 @@ class Placer:
                 self._base.close_intents()
                 store(self._base, self._rows(actions, results, targets))
 
+    def recovered(self, done: Sequence[tuple[Action, Result]]) -> None:
+        """What the last run before a crash had carried out: into the base, before anything else is done."""
+        targets = {a.base.id: self._catalogue.get(a.base.id) for a, _ in done if isinstance(a, Shift)}
+        with self._base.transaction():
+            self._base.close_intents()
+            store(self._base, self._rows([action for action, _ in done], [result for _, result in done], targets))
+
     def _rows(
         self, actions: Sequence[Action], results: Sequence[Result], targets: dict[Id, Row | None]
     ) -> dict[Id, BaseRow | None]:
@@ -178,6 +185,8 @@ class Placer:
         rows: dict[Id, BaseRow | None] = {}
         for action, result in zip(actions, results, strict=True):
             if isinstance(result, Done):
+                if isinstance(action, Aside) and result.base is None:
+                    self._forget(action.base, rows)
                 if isinstance(action, Discard | Aside):
                     continue
                 if isinstance(action, Replace) and action.base.id != action.row.id:

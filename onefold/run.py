@@ -1,0 +1,227 @@
+"""One node process: the settings, the edges and the node put together."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import signal
+import sys
+import time
+from collections.abc import Iterator
+from typing import cast
+
+import msgspec
+import structlog
+import uvloop
+
+from onefold import linux
+from onefold.config import Config
+from onefold.core import wire
+from onefold.core.catalogue import Catalogue
+from onefold.core.model import NEVER, BaseRow, Id, Present, index_of
+from onefold.edge.journal import Base, CatalogueStore
+from onefold.edge.log_etcd import EtcdLog
+from onefold.edge.materialise import FolderMaterialiser
+from onefold.edge.objects import ObjectStore
+from onefold.edge.recent import RecentContents
+from onefold.edge.scan import FolderScanner
+from onefold.edge.strays import Strays
+from onefold.edge.tls import TlsFiles, client_context, peer_name, server_context
+from onefold.edge.transfer import PeerNetwork
+from onefold.edge.watch import InotifyWatcher
+from onefold.node.loop import Identity, Node, Ports
+from onefold.ports import PeerHandler
+
+ETCD_CLIENT = 2
+"""Of a node's four ports, that of its etcd member's clients."""
+
+LEVELS = logging.getLevelNamesMapping()
+
+log = structlog.get_logger()
+
+
+class MonotonicClock:
+    """`ports.Clock` by the machine's clock."""
+
+    def now(self) -> float:
+        return time.monotonic()
+
+    async def sleep(self, seconds: float) -> None:
+        await asyncio.sleep(seconds)
+
+
+def main(config: Config) -> int:
+    """Run the node until SIGTERM or SIGINT; the exit status of the process.
+
+    Raises `OnefoldError` when it cannot start, or cannot go on.
+    """
+    _log_to_stderr(config.log_level)
+    sys.setswitchinterval(0.001)
+    return uvloop.run(_run(config))
+
+
+async def _run(config: Config) -> int:
+    ending = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, ending.set)
+    process = _Process(config)
+    try:
+        await process.start()
+        node = asyncio.create_task(process.node.run(process.unplaced()))
+        stop = asyncio.create_task(ending.wait())
+        await asyncio.wait((node, stop), return_when=asyncio.FIRST_COMPLETED)
+        if not node.done():
+            await process.node.stop()
+            node.cancel()
+            process.ended_in_order()
+        stop.cancel()
+        await asyncio.gather(stop, return_exceptions=True)
+        return _outcome((await asyncio.gather(node, return_exceptions=True))[0])
+    finally:
+        await process.close()
+
+
+def _outcome(error: BaseException | None) -> int:
+    """0 for a node that was cancelled; else raise what broke."""
+    if error is None or isinstance(error, asyncio.CancelledError):
+        return 0
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    raise error
+
+
+class _Process:
+    """The edges of one node, opened in order and closed in reverse."""
+
+    def __init__(self, config: Config) -> None:
+        self._config = config
+        root = os.fsencode(config.folder)
+        state = config.state
+        self._catalogue = CatalogueStore(state, config.folder_id, config.name)
+        self._base = Base(state, config.folder_id)
+        self._objects = ObjectStore(state / "objects")
+        self._contents = RecentContents(state / "recent")
+        self._strays = Strays(state / "strays")
+        self._scanner = FolderScanner(root, config.small_bytes_max)
+        self._materialiser = FolderMaterialiser(root, self._strays, state)
+        self._watcher = InotifyWatcher(root)
+        copies = state / "copies"
+        copies.mkdir(exist_ok=True)
+        for leftover in copies.iterdir():
+            leftover.unlink()
+        self._log = self._open_log()
+        incarnation = self._base.next_incarnation()
+        self._peers = PeerNetwork(
+            config.name,
+            config.folder_id,
+            incarnation,
+            wire.RULES,
+            config.listen.host,
+            config.listen.port,
+            {member.name: (member.address.host, member.address.port) for member in config.members},
+            server_context(*config.tls),
+            client_context(*config.tls),
+            peer_name,
+            self._objects,
+            cast(PeerHandler, None),  # the node, which needs the peers first; heard by nobody before `start`
+        )
+        stored = self._catalogue.load_state()
+        who = Identity(
+            name=config.name,
+            incarnation=incarnation,
+            preferred=config.preferred,
+            writers=config.writers,
+            root=root,
+            copies=copies,
+            voters=tuple(member.name for member in config.voters),
+            members=tuple(member.name for member in config.members),
+        )
+        ports = Ports(
+            clock=MonotonicClock(),
+            log=self._log,
+            objects=self._objects,
+            contents=self._contents,
+            peers=self._peers,
+            watcher=self._watcher,
+            scanner=self._scanner,
+            materialiser=self._materialiser,
+            catalogue=self._catalogue,
+            base=self._base,
+            strays=self._strays,
+        )
+        catalogue = Catalogue(self._catalogue, stored.index, stored.digest, stored.files, stored.seeded)
+        self.node = Node(who, ports, catalogue, self._base.joined, stored.durable)
+        self._peers.handler = self.node
+
+    def _open_log(self) -> EtcdLog:
+        config = self._config
+        if config.etcd.endpoints:
+            addresses, tls = list(config.etcd.endpoints), config.etcd.tls
+        else:
+            own_first = sorted(config.voters, key=lambda member: member.name != config.name)
+            addresses, tls = [member.address.plus(ETCD_CLIENT) for member in own_first], config.tls
+        endpoints = [f"https://{address}" for address in addresses]
+        return EtcdLog(endpoints, config.folder_id, config.name, TlsFiles(tls.ca, tls.cert, tls.key))
+
+    async def start(self) -> None:
+        """Put the folder in order after whatever ended the last run, and open the doors."""
+        done = self._materialiser.recover(self._base.intents(), self._base, self._catalogue)
+        self.node.placer.recovered(done)
+        boot = linux.boot_id()
+        if self._base.boot_id not in ("", boot) and not self._base.clean:
+            self._suspect()
+        self._base.boot_id = boot
+        self._base.clean = False
+        await self._peers.start()
+
+    def unplaced(self) -> Iterator[Id]:
+        return self._base.differences(self._catalogue)
+
+    def _suspect(self) -> None:
+        """The machine crashed: what was put into the folder after the last sync may be half there, and is no edit.
+
+        Such a file is given up in the base: it is made anew from what was committed, and its bytes become a stray.
+        """
+        durable = self._catalogue.durable
+        doubtful = [id for id, version, _, _ in self._base.places() if index_of(version) > durable]
+        with self._base.transaction(), self._scanner.session():
+            for id in doubtful:
+                row = self._base.get(id)
+                if row is not None and row.content:
+                    seen = self._scanner.observe(self._base.path(id), row, True, True)
+                    if isinstance(seen, Present) and seen.content != row.content:
+                        log.warning("damaged by a crash of the machine", path=self._base.path(id))
+                        self._base.put(_given_up(row))
+
+    def ended_in_order(self) -> None:
+        self._base.clean = True
+
+    async def close(self) -> None:
+        await self._peers.close()
+        await self._log.close()
+        self._watcher.close()
+        self._materialiser.close()
+        self._scanner.close()
+        self._base.close()
+        self._catalogue.close()
+
+
+def _given_up(row: BaseRow) -> BaseRow:
+    """`row` as the base of something that is not what it says: the plan replaces it, and what comes out is kept."""
+    nothing = msgspec.structs.replace(row.stat, mtime_ns=0, size=-1)
+    return msgspec.structs.replace(row, version=NEVER, content=b"", stat=nothing)
+
+
+def _log_to_stderr(level: str) -> None:
+    structlog.configure(
+        processors=[
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso"),
+            structlog.processors.format_exc_info,
+            structlog.processors.LogfmtRenderer(key_order=["timestamp", "level", "event"]),
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger(LEVELS[level.upper()]),
+        logger_factory=structlog.WriteLoggerFactory(sys.stderr),
+    )
