@@ -22,8 +22,9 @@ _CHECKPOINT_PAGES = 8192  # 32 MiB: `checkpoint` is called long before, right af
 
 
 class Database:
-    """The file `name` in `directory` (made if need be), which belongs to the folder with the id `folder`. Of its `tables`
-    one is `rows`, by id. Used by one thread of one process.
+    """The file `name` in `directory` (made if need be), which belongs to the folder with the id `folder`.
+
+    One of its `tables` is `rows`, by id. Used by one thread of one process.
 
     Opening raises `OperatorError` when the file is damaged, in use, of another folder or of another format.
     """

@@ -67,9 +67,11 @@ class Strays:
     def add(self, dir_fd: int, name: bytes, path: RelPath, reason: str) -> None:
         """Take over what stands as `name` in directory `dir_fd`, and once stood at `path`. It is moved, on another file
         system copied (and synced) first. Raises `OSError`, and has then taken nothing."""
-        mode = os.stat(name, dir_fd=dir_fd, follow_symlinks=False)
-        kind = _KINDS.get(stat.S_IFMT(mode.st_mode), Kind.FILE)
-        size = 0 if kind is Kind.DIRECTORY else mode.st_size
+        found = os.stat(name, dir_fd=dir_fd, follow_symlinks=False)
+        kind = _KINDS.get(stat.S_IFMT(found.st_mode))
+        if kind is None:
+            raise OSError(errno.EINVAL, "a socket, pipe or device is never moved", name)
+        size = 0 if kind is Kind.DIRECTORY else found.st_size
         when = time.time()
         home = self._make_home(when)
         try:
