@@ -5,11 +5,13 @@ directory is hung elsewhere, whatever is below it. Invariants:
 
 1. A directory is watched first and listed afterwards: what was made before the watch is in the listing, what is made
    after it raises an event.
-2. Memory trails the disk by the events still queued. So nothing is believed of a name in it: a directory counts as
-   reached only if the inode found there is the one remembered, and a watch given by the kernel for an inode that we
-   know re-hangs that directory to where it was really found.
-3. Whoever cannot be reached has an event coming that explains it; its parent is listed again after that (`_stale`).
-4. Whatever is watched anew gets a `tree` hint. Dropping a watch too much is therefore always safe.
+2. Memory follows the events, and trails the disk by those still queued. So once the queue is read, every place where an
+   event told of a directory is looked at (`_suspects`): the watch that the kernel gives for the inode found there tells
+   which directory it is, and re-hangs it. An order of events that misleads (that of RENAME_EXCHANGE does) is mended.
+3. A path from memory is only used if it leads to the inode remembered. Otherwise an event that explains it is on its
+   way, and the directory is listed again after it (`_stale`).
+4. Who was taken down and found nowhere by the end of the drain (`_adrift`) is watched no more. Whatever is watched anew
+   gets a `tree` hint, so dropping a watch too much is always safe.
 
 Hints are gathered per (directory, name) and become paths only at the end of a drain: an event in a directory that was
 renamed since carries the new path.
@@ -50,6 +52,7 @@ _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _GONE = frozenset((errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ESTALE))
 _EVENT = struct.Struct("@iIII")
 _READ_BYTES = 1 << 18
+_STALE_ROUNDS = 3
 _READS_MAX = 16
 """Reads per drain, so that a folder written to without end cannot keep `drain` for ever."""
 _RECENT_S = 3.0
@@ -101,7 +104,9 @@ class InotifyWatcher:
         self._ignored = ignored
         self._round = 0
         self._watched: dict[int, _Directory] = {}
+        self._suspects: dict[_Directory, dict[bytes, None]] = {}
         self._stale: set[_Directory] = set()
+        self._adrift: dict[_Directory, _Place] = {}
         self._troubles: dict[_Place, int] = {}
         self._hints: dict[_Place, int] = {}
         self._recent: dict[_Place, int] = {}
@@ -183,24 +188,28 @@ class InotifyWatcher:
         if self._polled_at is not None:
             # The node has just walked what we told it to poll: at most every other second may go into that.
             self._poll_at, self._polled_at = now + max(_POLL_S, 2 * (now - self._polled_at)), None
-        moved: list[_Move] = []
-        if self._read(moved):
+        if self._read():
             self.rewalk()
-        for parent in tuple(self._stale):
-            self._list_again(parent)
+        suspects, self._suspects = self._suspects, {}
+        for parent, names in suspects.items():
+            self._grow(parent, list(names))
+        for _ in range(_STALE_ROUNDS):  # each may make the way to others known
+            for directory in tuple(self._stale):
+                self._list_again(directory)
         if self._troubles and now >= self._poll_at:
             self._retry()
+        moves = self._land()
         given, self._hints = self._hints, {}
-        if moved:
-            self._follow(given, moved)
+        if moves:
+            self._follow(given, moves)
         if now - self._turned_at > _RECENT_S:
             self._less_recent, self._recent, self._turned_at = self._recent, {}, now
         for place, flags in given.items():
             self._recent[place] = self._recent.get(place, 0) | flags
         return self._as_hints(given)
 
-    def _read(self, moved: list[_Move]) -> bool:
-        """Take in the queue; whether events were lost. Appends renamed directories to `moved`."""
+    def _read(self) -> bool:
+        """Take in the queue; whether events were lost."""
         overflow = False
         watched, hints, unpack = self._watched, self._hints, _EVENT.unpack_from
         taken: _Taken = {}
@@ -224,16 +233,12 @@ class InotifyWatcher:
                 if flags is not None and name != META:
                     hints[place] = hints.get(place, 0) | flags
                 else:
-                    self._take(place, mask, cookie, taken, moved)
+                    self._take(place, mask, cookie, taken)
             if end < _READ_BYTES - 272:  # room was left for the longest event: the queue was empty
                 break
-        # The other half of a rename may still be on its way: then the directory is watched anew, with a `tree` hint.
-        for orphan, _place in taken.values():
-            if orphan is not None:
-                self._drop(orphan)
         return overflow
 
-    def _take(self, place: _Place, mask: int, cookie: int, taken: _Taken, moved: list[_Move]) -> None:
+    def _take(self, place: _Place, mask: int, cookie: int, taken: _Taken) -> None:
         """One event of a directory, of a rename, or of a watch itself."""
         directory, name = place
         if mask & (linux.IN_IGNORED | linux.IN_UNMOUNT | linux.IN_MOVE_SELF):
@@ -255,43 +260,41 @@ class InotifyWatcher:
             self._hint(place, flags)
             return
         self._hint(place, _CERTAIN)
-        if mask & (linux.IN_MOVED_FROM | linux.IN_DELETE):
+        if mask & linux.IN_ATTRIB and directory.children and name in directory.children:
+            return
+        self._suspects.setdefault(directory, {})[name] = None
+        if mask & linux.IN_MOVED_TO:
+            before, _ = taken.pop(cookie, (None, place))
+            if before is not None and not self._below(directory, before):
+                self._hang(before, directory, name)
+        elif mask & (linux.IN_MOVED_FROM | linux.IN_DELETE):
             self._troubles.pop(place, None)
-            child = self._unhang(directory, name)
-            if mask & linux.IN_MOVED_FROM:
-                taken[cookie] = (child, place)
-            elif child is not None:
-                self._drop(child)
-            return
-        if mask & linux.IN_ATTRIB and self._child(directory, name) is not None:
-            return
-        before, origin = taken.pop(cookie, (None, place)) if mask & linux.IN_MOVED_TO else (None, place)
-        self._grow(directory, [name])
-        if before is None:
-            return
-        if before.parent is None:
-            # Not found there: renamed on (a later event says so) or closed to us. If another one is there, what we
-            # took for the renamed directory was not it.
-            if self._child(directory, name) is not None:
-                self._drop(before)
-                return
-            self._troubles.pop(place, None)
-            self._hang(before, directory, name)
-        moved.append(_Move(before, origin, place))
+            taken[cookie] = (self._unhang(directory, name), place)
 
-    def _follow(self, given: dict[_Place, int], moved: list[_Move]) -> None:
+    def _land(self) -> list[_Move]:
+        """End the watches of those adrift; answer who hangs elsewhere than at the last drain."""
+        adrift, self._adrift = self._adrift, {}
+        moves = []
+        for directory, origin in adrift.items():
+            if directory.parent is None:
+                self._drop(directory)
+            elif origin != (place := (directory.parent, directory.name)):
+                moves.append(_Move(directory, origin, place))
+        return moves
+
+    def _follow(self, given: dict[_Place, int], moves: list[_Move]) -> None:
         """Give the hints of before a directory's rename again, with its new path, even if they were given out.
 
         For the node may not have looked yet, and would find nothing under the old path.
         """
         earlier = self._less_recent | self._recent
-        for move in moved:
+        for move in moves:
             flags = given.get(move.origin, 0) | earlier.get(move.origin, 0)
-            given[move.place] = earlier[move.place] = given.get(move.place, 0) | flags
-        directories = {move.directory for move in moved}
+            given[move.place] = given.get(move.place, 0) | flags
+        moved = {move.directory for move in moves}
         for place, flags in earlier.items():
             above: _Directory | None = place[0]
-            while above is not None and above not in directories:
+            while above is not None and above not in moved:
                 above = above.parent
             if above is not None:
                 given[place] = given.get(place, 0) | flags
@@ -306,7 +309,11 @@ class InotifyWatcher:
                 parent = paths[directory] = self._path(directory)
             if parent is None:
                 continue  # moved away or removed, and that is a hint of its own
-            if flags == _CERTAIN | _TREE and given.get((directory.parent or directory, directory.name), 0) & _TREE:
+            if (
+                name
+                and flags == _CERTAIN | _TREE
+                and given.get((directory.parent or directory, directory.name), 0) & _TREE
+            ):
                 continue  # below a directory that is walked anyway
             path = RelPath(parent + b"/" + name) if parent else RelPath(name)
             certain = bool(flags & _CERTAIN) or (not flags and self._certain_creation(path))
@@ -354,10 +361,6 @@ class InotifyWatcher:
             raise OSError(errno.ESTALE, os.strerror(errno.ESTALE), path)
         return fd
 
-    @staticmethod
-    def _child(parent: _Directory, name: bytes) -> _Directory | None:
-        return parent.children.get(name) if parent.children else None
-
     def _walk_all(self) -> None:
         """Watch the root and every directory, find again those that are watched, and drop those not found."""
         self._round += 1
@@ -379,7 +382,7 @@ class InotifyWatcher:
     def _list_again(self, directory: _Directory) -> None:
         """Watch whatever is below `directory` and is not watched."""
         self._stale.discard(directory)
-        if directory.watch < 0 or (directory.parent is None and directory is not self._root):
+        if self._watched.get(directory.watch) is not directory:
             return
         try:
             fd = self._open(directory)
@@ -411,7 +414,8 @@ class InotifyWatcher:
 
     def _unreached(self, directory: _Directory, e: OSError) -> None:
         if e.errno in _GONE:
-            self._stale.add(directory)
+            if self._watched.get(directory.watch) is directory:
+                self._stale.add(directory)
         elif directory.parent is not None:
             self._troubles[directory.parent, directory.name] = e.errno or errno.EIO
 
@@ -426,7 +430,9 @@ class InotifyWatcher:
         try:
             fd = os.open(name, _DIRECTORY, dir_fd=parent_fd)
         except OSError as e:
-            if e.errno not in _GONE:
+            if e.errno in _GONE:
+                self._unhang(parent, name)
+            elif not (parent.children and name in parent.children):
                 self._troubles[place] = e.errno or errno.EIO
             return None
         try:
@@ -457,10 +463,14 @@ class InotifyWatcher:
             os.close(fd)
 
     def _subdirectories(self, directory: _Directory, fd: int) -> list[bytes]:
+        """The names of the directories in `directory`; those that are not there any more are taken down."""
         with os.scandir(fd) as entries:
             names = [os.fsencode(e.name) for e in entries if e.is_dir(follow_symlinks=False)]
         if directory is self._root and META in names:
             names.remove(META)
+        if directory.children:
+            for name in directory.children.keys() - names:
+                self._unhang(directory, name)
         return names
 
     def _retry(self) -> None:
@@ -475,7 +485,7 @@ class InotifyWatcher:
                 if name:
                     self._grow(parent, [name])
                 else:
-                    self._walk_all()
+                    self.rewalk()
                 exhausted = self._troubles.get(place) == errno.ENOSPC
             if self._troubles.get(place) == errno.ENOSPC:
                 self._hint(place, _CERTAIN | _TREE)
@@ -486,19 +496,17 @@ class InotifyWatcher:
             return
         if directory.parent is not None:
             self._unhang(directory.parent, directory.name)
-        other = self._unhang(parent, name)
-        if other is not None:
-            self._drop(other)
+        self._unhang(parent, name)
         if parent.children is None:
             parent.children = {}
         parent.children[name] = directory
         directory.parent, directory.name = parent, name
 
-    @staticmethod
-    def _unhang(parent: _Directory, name: bytes) -> _Directory | None:
+    def _unhang(self, parent: _Directory, name: bytes) -> _Directory | None:
         child = parent.children.pop(name, None) if parent.children else None
         if child is not None:
             child.parent = None
+            self._adrift.setdefault(child, (parent, name))
         return child
 
     def _drop(self, directory: _Directory) -> None:
