@@ -26,7 +26,7 @@ from onefold.edge import etcd_pb2 as pb
 from onefold.edge.etcd_client import GRANT, KEEP_ALIVE, MEMBERS, RANGE, REVOKE, STATUS, TXN, EtcdClient
 from onefold.edge.grpc_wire import Broken, Refusal
 from onefold.edge.tls import TlsFiles
-from onefold.errors import LogUnavailable, OperatorError
+from onefold.errors import Bug, LogUnavailable, OperatorError
 from onefold.ports import Append, Leader
 
 LEASE_TTL_S = 2
@@ -94,6 +94,7 @@ class EtcdLog:
         return _number(answer)
 
     async def append(self, term: int, index: int, entry: bytes) -> Append:
+        _held(term)
         key = self._key(index)
         head_is_before = (
             pb.Compare(target=pb.Compare.VALUE, key=self._head_key, value=b"%d" % (index - 1))
@@ -241,6 +242,7 @@ class EtcdLog:
     async def hand_over(self, term: int, node: str, reason: str) -> Leader | None:
         """See `ports.Log`. `node` keeps the new term alive from when its log shows it; until then, and if it is dead,
         the term ends by itself after the lease's time."""
+        _held(term)
         nonce = secrets.token_hex(8)
         lease = await self._grant()
         leader, kv = await self._write(term, _Holder(node, reason, nonce, handed=True), lease)
@@ -344,6 +346,11 @@ class EtcdLog:
     def _term_is(self, term: int) -> pb.Compare:
         """For etcd, the mod-revision of a key that does not exist is 0: so `term` 0 compares that nobody leads."""
         return pb.Compare(target=pb.Compare.MOD, key=self._leader_key, mod_revision=term)
+
+
+def _held(term: int) -> None:
+    if term < 1:  # comparing with it would hold while nobody leads
+        raise Bug(f"term {term} is nobody's to append in or to hand over")
 
 
 def _put(key: bytes, value: bytes, lease: int = 0) -> pb.RequestOp:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable
 
-from onefold.errors import LogUnavailable, OperatorError
+from onefold.errors import Bug, LogUnavailable, OperatorError
 from onefold.ports import Append, Leader
 
 
@@ -69,6 +69,7 @@ class MemoryLog:
         return self._cluster.head
 
     async def append(self, term: int, index: int, entry: bytes) -> Append:
+        _held(term)
         await self._ask()
         cluster = self._cluster
         if self._term() == term and cluster.head == index - 1:
@@ -122,8 +123,9 @@ class MemoryLog:
         return self._cluster.leader
 
     async def hand_over(self, term: int, node: str, reason: str) -> Leader | None:
+        _held(term)
         await self._ask()
-        if self._cluster.leader and self._term() == term:
+        if self._term() == term:
             self._lead(node, reason)
         return self._cluster.leader
 
@@ -163,3 +165,8 @@ class MemoryLog:
     def _wake(self) -> None:
         for wake in self._wakes:
             wake.set()
+
+
+def _held(term: int) -> None:
+    if term < 1:
+        raise Bug(f"term {term} is nobody's to append in or to hand over")

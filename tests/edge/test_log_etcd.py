@@ -1,0 +1,239 @@
+"""What only a real etcd can do to us: die, compact, let leases run out, lose its majority, or not be etcd at all."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+from collections.abc import AsyncIterator
+from contextlib import aclosing, asynccontextmanager
+from pathlib import Path
+
+import pytest
+from etcds import EtcdCluster, append, first_few, free_ports, lead
+
+from onefold.edge import etcd_pb2 as pb
+from onefold.edge.etcd_client import COMPACT, RANGE
+from onefold.edge.log_etcd import EtcdLog
+from onefold.edge.tls import Authority, TlsFiles
+from onefold.errors import LogUnavailable, OperatorError
+from onefold.ports import Leader
+
+
+@asynccontextmanager
+async def opened(*logs: EtcdLog) -> AsyncIterator[tuple[EtcdLog, ...]]:
+    try:
+        yield logs
+    finally:
+        for log in logs:
+            await log.close()
+
+
+async def until_leader(log: EtcdLog, wanted: Leader | None) -> None:
+    async with aclosing(log.leaders()) as leaders:  # type: ignore[type-var]
+        async for leader in leaders:
+            if leader == wanted:
+                return
+
+
+async def test_a_reader_survives_kill_and_restart_of_its_member_without_a_gap(three_etcds: EtcdCluster) -> None:
+    total = 400
+    async with opened(three_etcds.log(0), three_etcds.log(2)) as (writer, reading):
+        reader = asyncio.ensure_future(first_few(reading.entries(1), total))
+        leaders = asyncio.ensure_future(until_leader(reading, None))
+        term = await lead(writer)
+        entries = []
+        for index in range(1, total + 1):
+            entries += await append(writer, term, index, 1)
+            if index in (100, 300):
+                three_etcds.members[2].kill()
+            if index in (200, 350):
+                three_etcds.members[2].start()
+        assert await reader == entries
+        leaders.cancel()
+
+
+async def test_readers_and_appends_survive_the_death_of_etcds_leader(three_etcds: EtcdCluster) -> None:
+    async with opened(three_etcds.log(0), three_etcds.log(1)) as (writer, reading):
+        reader = asyncio.ensure_future(first_few(reading.entries(1), 60))
+        term = await lead(writer)
+        entries = await append(writer, term, 1, 20)
+        for member, first in ((0, 21), (1, 41)):
+            three_etcds.members[member].kill()
+            entries += await append(writer, term, first, 20)
+            three_etcds.members[member].start()
+        assert await reader == entries
+        assert await writer.leader() == Leader("n0", term, "start")
+
+
+async def test_a_reader_survives_compaction_of_what_it_watches(three_etcds: EtcdCluster) -> None:
+    async with opened(three_etcds.log(0), three_etcds.log(1)) as (writer, reading):
+        entries = reading.entries(1)
+        term = await lead(writer)
+        expected = await append(writer, term, 1, 5)
+        got = [await anext(entries) for _ in range(5)]
+        three_etcds.members[1].kill()  # the watch ends, and what it would resume from is compacted meanwhile
+        expected += await append(writer, term, 6, 20)
+        now = (await writer._client.call(RANGE, pb.RangeRequest(key=b"x"))).header.revision
+        await writer._client.call(COMPACT, pb.CompactionRequest(revision=now, physical=True))
+        three_etcds.members[1].start()
+        got += [await anext(entries) for _ in range(20)]
+        assert got == expected
+        await entries.aclose()  # type: ignore[attr-defined]
+
+
+async def test_a_reader_of_trimmed_entries_is_told_so(one_etcd: EtcdCluster, folder: str) -> None:
+    async with opened(one_etcd.log(0, folder)) as (log,):
+        term = await lead(log)
+        await append(log, term, 1, 4)
+        from onefold.edge.etcd_client import TXN
+
+        delete = pb.DeleteRangeRequest(key=log._key(1), range_end=log._key(3))
+        await log._client.call(TXN, pb.TxnRequest(success=[pb.RequestOp(request_delete_range=delete)]))
+        assert await first_few(log.entries(3), 2) == [(3, b"entry 3"), (4, b"entry 4")]
+        with pytest.raises(OperatorError, match="no longer holds entry 2"):
+            await anext(log.entries(2))
+
+
+async def test_entries_of_the_full_size_are_paged_and_watched(one_etcd: EtcdCluster, folder: str) -> None:
+    async with opened(one_etcd.log(0, folder), one_etcd.log(1, folder)) as (writer, reading):
+        term = await lead(writer)
+        entries = [(index, os.urandom(16384)) for index in range(1, 701)]
+        live = asyncio.ensure_future(first_few(reading.entries(1), 700))
+        for index, entry in entries:
+            assert (await writer.append(term, index, entry)).committed
+        assert await live == entries
+        assert await first_few(reading.entries(1), 700) == entries
+
+
+async def test_a_reader_that_falls_far_behind_is_neither_stalled_nor_cut(one_etcd: EtcdCluster, folder: str) -> None:
+    async with opened(one_etcd.log(0, folder), one_etcd.log(1, folder)) as (writer, reading):
+        term = await lead(writer)
+        slow = reading.entries(1)
+        waiting = asyncio.ensure_future(anext(slow))
+        for index in range(1, 1501):  # 24 MB: more than one stream may hold unread
+            assert (await writer.append(term, index, b"%016d" % index * 1024)).committed
+        got = [await waiting]
+        got += [await anext(slow) for _ in range(1499)]
+        assert [index for index, _ in got] == list(range(1, 1501))
+        assert all(entry == b"%016d" % index * 1024 for index, entry in got)
+        await slow.aclose()  # type: ignore[attr-defined]
+
+
+async def test_leadership_ends_with_its_lease_when_the_holder_goes_without_resigning(
+    one_etcd: EtcdCluster, folder: str
+) -> None:
+    holder = one_etcd.log(0, folder)
+    term = await lead(holder)
+    async with opened(one_etcd.log(1, folder)) as (other,):
+        async with aclosing(other.leaders()) as leaders:  # type: ignore[type-var]
+            assert await anext(leaders) == Leader("n0", term, "start")
+            await holder.close()
+            assert await anext(leaders) is None
+        assert await other.take("n1", 0, "failover") == await other.leader()
+
+
+async def test_leadership_outlives_its_lease_many_times_while_its_holder_is_open(
+    one_etcd: EtcdCluster, folder: str
+) -> None:
+    async with opened(one_etcd.log(0, folder)) as (holder,):
+        holder._ttl_s = 1
+        term = await lead(holder)
+        await asyncio.sleep(3)
+        assert await holder.leader() == Leader("n0", term, "start")
+
+
+async def test_leadership_handed_to_a_living_node_is_kept_alive_by_it(one_etcd: EtcdCluster, folder: str) -> None:
+    async with opened(one_etcd.log(0, folder), one_etcd.log(1, folder)) as (giver, receiver):
+        giver._ttl_s = receiver._ttl_s = 1
+        term = await lead(giver)
+        handed = await giver.hand_over(term, "n1", "handover")
+        await until_leader(receiver, handed)
+        await asyncio.sleep(3)
+        assert await giver.leader() == handed
+
+
+async def test_leadership_handed_to_a_dead_node_ends_by_itself(one_etcd: EtcdCluster, folder: str) -> None:
+    async with opened(one_etcd.log(0, folder)) as (giver,):
+        term = await lead(giver)
+        handed = await giver.hand_over(term, "n7", "handover")
+        assert handed is not None and handed.node == "n7"
+        await until_leader(giver, None)
+
+
+async def test_leadership_survives_the_loss_of_the_holders_own_member(three_etcds: EtcdCluster) -> None:
+    async with opened(three_etcds.log(0), three_etcds.log(1)) as (holder, other):
+        term = await lead(holder)
+        three_etcds.members[0].kill()
+        await asyncio.sleep(3)
+        assert await other.leader() == Leader("n0", term, "start")
+        three_etcds.members[0].start()
+
+
+async def test_without_a_majority_every_question_ends_and_the_log_goes_on_afterwards(
+    three_etcds: EtcdCluster,
+) -> None:
+    async with opened(three_etcds.log(0, total_s=2.0)) as (log,):
+        await log.compatible()
+        reader = asyncio.ensure_future(first_few(log.entries(1), 1))
+        for member in three_etcds.members[1:]:
+            member.kill()
+        for question in (log.head(), log.leader(), log.take("n0", 0, "start"), log.append(1, 1, b"x"), log.resign(1)):
+            with pytest.raises(LogUnavailable, match="majority"):
+                await question
+        for member in three_etcds.members[1:]:
+            member.start()
+        log._client._total_s = 20.0
+        term = await lead(log)
+        entries = await append(log, term, 1, 1)
+        assert await reader == entries
+
+
+async def test_no_etcd_at_all_is_named_in_the_error(tmp_path: Path) -> None:
+    (port,) = free_ports(1)
+    async with opened(EtcdLog([f"http://127.0.0.1:{port}"], "f", "n0", total_s=0.3)) as (log,):
+        with pytest.raises(LogUnavailable, match=f"127.0.0.1:{port}"):
+            await log.compatible()
+
+
+@pytest.mark.parametrize("answer", [b"HTTP/1.1 400 Bad Request\r\n\r\n", b"", b"SSH-2.0-OpenSSH_9.2p1\r\n"])
+async def test_a_server_that_is_not_etcd_is_told_apart(answer: bytes) -> None:
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read(24)
+        writer.write(answer)
+        await writer.drain()
+        writer.close()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0, family=socket.AF_INET)
+    port = server.sockets[0].getsockname()[1]
+    async with server, opened(EtcdLog([f"http://127.0.0.1:{port}"], "f", "n0", total_s=0.3)) as (log,):
+        with pytest.raises(OperatorError, match=f"127.0.0.1:{port}"):
+            await log.compatible()
+
+
+async def test_an_old_etcd_is_refused_with_the_fix(one_etcd: EtcdCluster, monkeypatch: pytest.MonkeyPatch) -> None:
+    async with opened(one_etcd.log(0)) as (log,):
+        await log.compatible()
+
+        async def old(method: object, request: object) -> pb.StatusResponse:
+            return pb.StatusResponse(version="3.3.27")
+
+        monkeypatch.setattr(log._client, "call", old)
+        with pytest.raises(OperatorError, match=r"3\.3\.27.*upgrade it to 3\.4"):
+            await log.compatible()
+
+
+async def test_g8_etcd_lets_nobody_in_whom_our_authority_did_not_certify(one_etcd: EtcdCluster, tmp_path: Path) -> None:
+    stranger = Authority.create(tmp_path / "stranger")
+    stranger.issue("n0", ["127.0.0.1"], tmp_path / "n0", "folder")
+    own = one_etcd.members[0].tls
+    assert own is not None
+    forged = TlsFiles(own.ca, tmp_path / "n0" / "node.crt", tmp_path / "n0" / "node.key")
+    async with opened(EtcdLog([one_etcd.members[0].client_url], "f", "n0", forged, total_s=0.5)) as (log,):
+        with pytest.raises(LogUnavailable):
+            await log.head()
+
+
+async def test_the_members_of_the_cluster_are_named(three_etcds: EtcdCluster) -> None:
+    async with opened(three_etcds.log(1)) as (log,):
+        assert [member.name for member in await log.members()] == ["n0", "n1", "n2"]
