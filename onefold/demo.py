@@ -228,7 +228,12 @@ class Demo:
         for node in nodes:
             if node.report is not None:
                 node.tell(UP)
-        self._view.show([Seen(node.name, node.running, node.down, node.report) for node in nodes])
+        self._view.show(
+            [Seen(node.name, node.running, node.down, node.report) for node in nodes],
+            next(
+                (node.cluster.recent for node in nodes if node.cluster and node.cluster.reports[0].role == "leader"), ()
+            ),
+        )
         if not self._ready and all_ready([node.report for node in nodes], next(iter(self._nodes))):
             self._ready = True
             self._view.ready()
@@ -259,7 +264,7 @@ class Demo:
         finally:
             loop.remove_reader(descriptor)
             os.close(descriptor)
-            pipe.unlink()
+            pipe.unlink(missing_ok=True)
             (pipe.parent / "demo.pid").unlink()
 
     def _command(self, descriptor: int) -> None:

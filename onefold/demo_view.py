@@ -14,14 +14,16 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, NamedTuple, Protocol, Self
 
-from onefold.core.messages import Report
+from onefold.core.messages import Recent, Report
 from onefold.core.paths import show
 
 if TYPE_CHECKING:
     from rich.table import Table
 
 READY = "READY"
-EVENTS_SHOWN = 12
+EVENTS_SHOWN = 6
+CHANGES_SHOWN = 12
+TOLD_MAX = 1024
 
 
 class Seen(NamedTuple):
@@ -47,7 +49,9 @@ class View(Protocol, AbstractContextManager["View"]):
         """Show one event."""
         ...
 
-    def show(self, nodes: Sequence[Seen]) -> None: ...
+    def show(self, nodes: Sequence[Seen], recent: Sequence[Recent]) -> None:
+        """Show how the nodes are, and the newest entries of the log, oldest first."""
+        ...
 
     def ready(self) -> None: ...
 
@@ -64,6 +68,7 @@ class Events:
         self._roles: dict[str, str] = {}
         self._leader = ("", 0)
         self._problems: dict[str, frozenset[str]] = {}
+        self._told: frozenset[int] = frozenset()
 
     def of(self, nodes: Sequence[Seen]) -> list[str]:
         """What is new since the last call."""
@@ -80,6 +85,14 @@ class Events:
             now = frozenset(problems(node.report)) if node.report else frozenset[str]()
             lines += [f"{node.name}: {what}" for what in sorted(now - self._problems.get(node.name, frozenset()))]
             self._problems[node.name] = now
+        return lines
+
+    def arrived(self, recent: Sequence[Recent]) -> list[str]:
+        """The entries that have come to be everywhere since the last call. One may do so after a later one."""
+        done = [entry for entry in recent if entry.everywhere_ms is not None]
+        lines = [change(entry) for entry in done if entry.index not in self._told]
+        # Kept for longer than `recent` reaches: another leader brings its own, and may repeat some.
+        self._told = frozenset(sorted(self._told.union(entry.index for entry in done))[-TOLD_MAX:])
         return lines
 
 
@@ -102,8 +115,8 @@ class PlainView:
     def say(self, line: str) -> None:
         print(line, flush=True)  # noqa: T201
 
-    def show(self, nodes: Sequence[Seen]) -> None:
-        for line in self._events.of(nodes):
+    def show(self, nodes: Sequence[Seen], recent: Sequence[Recent]) -> None:
+        for line in (*self._events.of(nodes), *self._events.arrived(recent)):
             self.say(line)
 
     def ready(self) -> None:
@@ -126,6 +139,7 @@ class TableView:
         self._events = Events()
         self._lines: deque[str] = deque(maxlen=EVENTS_SHOWN)
         self._nodes: Sequence[Seen] = ()
+        self._recent: Sequence[Recent] = ()
         self._drawn: object = None
 
     def __enter__(self) -> Self:
@@ -141,8 +155,10 @@ class TableView:
         self._lines.append(f"{time.strftime('%H:%M:%S')}  {line}")
         self._draw()
 
-    def show(self, nodes: Sequence[Seen]) -> None:
+    def show(self, nodes: Sequence[Seen], recent: Sequence[Recent]) -> None:
         self._nodes = nodes
+        if recent:  # else nobody leads just now: what was, stays
+            self._recent = recent[-CHANGES_SHOWN:]
         for line in self._events.of(nodes):
             self.say(line)
         self._draw()
@@ -152,7 +168,10 @@ class TableView:
         self.say(f"try it: echo hi > {self._data / 'node1' / 'hello.txt'}; cat {self._data}/node*/hello.txt")
 
     def _draw(self) -> None:
-        facts = (rows(self._nodes), tuple(self._lines))
+        facts = (
+            rows(self._nodes, self._recent[-1] if self._recent else None),
+            (*self._lines, "", *(change(entry) for entry in reversed(self._recent))),
+        )
         if facts == self._drawn:
             return
         from rich.console import Group
@@ -162,7 +181,7 @@ class TableView:
         self._live.update(Group(table(facts[0]), *(Text(line) for line in facts[1])), refresh=True)
 
 
-HEADINGS = ("node", "role", "index", "in place", "digest", "files", "strays", "problems")
+HEADINGS = ("node", "role", "index", "in place", "digest", "files", "strays", "problems", "last change")
 NUMBERS = frozenset({"index", "in place", "files", "strays", "problems"})
 
 
@@ -180,12 +199,24 @@ def table(rows: Sequence[Sequence[str]]) -> Table:
     return drawn
 
 
-def rows(nodes: Sequence[Seen]) -> list[tuple[str, ...]]:
-    """The cells under `HEADINGS`, one row per node."""
-    return [_cells(node) for node in nodes]
+def rows(nodes: Sequence[Seen], last: Recent | None = None) -> list[tuple[str, ...]]:
+    """The cells under `HEADINGS`, one row per node; the last change stands with the node that led it."""
+    return [_cells(node, last) for node in nodes]
 
 
-def _cells(node: Seen) -> tuple[str, ...]:
+def change(entry: Recent) -> str:
+    """What one entry did, and how long it took to be everywhere."""
+    more = f" and {entry.commands - 1} more" if entry.commands > 1 else ""
+    took = "…" if entry.everywhere_ms is None else f"everywhere in {entry.everywhere_ms:.1f} ms"
+    return f"{entry.index}: {entry.verb} {printable(entry.path)}{more}, {took}"
+
+
+def printable(text: str) -> str:
+    """`text` without what would steer a terminal."""
+    return show(text.encode("utf-8", "surrogateescape"))
+
+
+def _cells(node: Seen, last: Recent | None) -> tuple[str, ...]:
     report = node.report
     if report is None:
         return (node.name, node.role, *("" for _ in HEADINGS[2:]))
@@ -198,6 +229,7 @@ def _cells(node: Seen) -> tuple[str, ...]:
         str(report.files),
         str(report.strays),
         str(len(report.problems)),
+        change(last) if last is not None and report.role == "leader" else "",
     )
 
 
@@ -208,7 +240,8 @@ def _state(node: Seen) -> str:
 
 
 def problems(report: Report) -> list[str]:
+    """A node's problems, a sentence each."""
     return [
-        f"{p.what}{f' ({show(p.where.encode())})' if p.where else ''}{f': {p.fix}' if p.fix else ''}"
+        f"{p.what}{f' ({printable(p.where)})' if p.where else ''}{f': {p.fix}' if p.fix else ''}"
         for p in report.problems
     ]

@@ -18,6 +18,8 @@ CONNECT_SECONDS = 2.0
 HANDSHAKE_SECONDS = 3.0
 """Longest a stranger may take for TLS, and then again for its `Hello`."""
 HELLO_BYTES_MAX = 4096
+ADMIN = "admin"
+"""The name in the certificate of the command line. No node may have it."""
 
 
 @dataclass(frozen=True)
@@ -40,6 +42,11 @@ class Doors:
                 f"{self.me.node} has no other member named {certified}",
                 f"add {certified} to the members of {self.me.node}, or take it out of service",
             )
+
+    def check_visitor(self, certified: str) -> None:
+        """As `check_member`, for the control listener, where the command line may come as well."""
+        if certified != ADMIN:
+            self.check_member(certified)
 
     def check_answerer(self, certified: str, dialled: str) -> None:
         """Raises `PeerRefused` unless the node that answered is the one that was dialled."""

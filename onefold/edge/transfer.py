@@ -29,12 +29,12 @@ from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from enum import IntEnum
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
-from onefold.core.messages import Hello, Message, Problem, Refused
+from onefold.core.messages import Ask, Hello, Message, MoveLeader, Problem, Refused, Wait
 from onefold.core.wire import decode_message, encode_message
 from onefold.edge.bulk import BulkClient, BulkServer
-from onefold.edge.doors import CONNECT_SECONDS, HANDSHAKE_SECONDS, HELLO_BYTES_MAX, Doors, tune
+from onefold.edge.doors import ADMIN, CONNECT_SECONDS, HANDSHAKE_SECONDS, HELLO_BYTES_MAX, Doors, tune
 from onefold.errors import OnefoldError, OperatorError, PeerError, PeerGone, PeerRefused
 from onefold.ports import Objects, PeerHandler
 
@@ -55,10 +55,13 @@ PROBLEM_SECONDS = 30.0
 PROBLEMS_MAX = 64
 FETCHES_MAX = 8
 
-_HEADER = struct.Struct(">IBQ")
+ADMIN_ASKS = (Ask, MoveLeader, Wait)
+"""All that the command line may ask, which comes with a certificate in the name of `ADMIN` and is no peer."""
+
+HEADER = struct.Struct(">IBQ")
 
 
-class _Kind(IntEnum):
+class FrameKind(IntEnum):
     TELL = 0
     ASK = 1
     ANSWER = 2
@@ -89,7 +92,7 @@ class _Link(asyncio.Protocol):
     # -------------------------------------------------------------------------------- asyncio.Protocol
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
+        transport = cast(asyncio.Transport, transport)  # uvloop's is no subclass
         self._transport = transport
         self._network.links.add(self)
         transport.set_write_buffer_limits(high=UNSENT_BYTES_MAX)
@@ -98,10 +101,10 @@ class _Link(asyncio.Protocol):
         with self._verdict():
             self._certified = self._network.doors.peer_name(transport.get_extra_info("ssl_object"))
             if self._dialled is None:
-                self._network.doors.check_member(self._certified)
+                self._network.doors.check_visitor(self._certified)
             else:
                 self._network.doors.check_answerer(self._certified, self._dialled)
-                self.send(_Kind.TELL, 0, self._network.doors.me)
+                self.send(FrameKind.TELL, 0, self._network.doors.me)
 
     def data_received(self, data: bytes) -> None:
         if self.gone.done():
@@ -132,14 +135,14 @@ class _Link(asyncio.Protocol):
     def _read_frames(self) -> None:
         at = 0
         view_end = len(self._received)
-        while not self.gone.done() and view_end - at >= _HEADER.size:
-            size, kind, number = _HEADER.unpack_from(self._received, at)
+        while not self.gone.done() and view_end - at >= HEADER.size:
+            size, kind, number = HEADER.unpack_from(self._received, at)
             limit = FRAME_BYTES_MAX if self.peer is not None else HELLO_BYTES_MAX
             if size > limit:
                 raise PeerError(f"{self._certified} sent a message of {size} bytes", "update Onefold on all nodes")
-            if view_end - at - _HEADER.size < size:
+            if view_end - at - HEADER.size < size:
                 break
-            at += _HEADER.size
+            at += HEADER.size
             self._read(kind, number, bytes(memoryview(self._received)[at : at + size]))
             at += size
         del self._received[:at]
@@ -148,11 +151,13 @@ class _Link(asyncio.Protocol):
         message = decode_message(data)
         if self.peer is None:
             self._greet(message)
-        elif kind == _Kind.TELL:
+        elif self.peer == ADMIN and not (kind == FrameKind.ASK and isinstance(message, ADMIN_ASKS)):
+            raise PeerRefused(f"{ADMIN} may not say {type(message).__name__}", "ask as a member would")
+        elif kind == FrameKind.TELL:
             self._network.handler.heard(self.peer, message)
-        elif kind == _Kind.ASK:
+        elif kind == FrameKind.ASK:
             self._start_answer(self.peer, number, message, len(data) + ASK_BYTES)
-        elif kind == _Kind.ANSWER:
+        elif kind == FrameKind.ANSWER:
             asked = self._asked.pop(number, None)
             if asked is not None and not asked.done():  # else its answer came too late
                 asked.set_result(message)
@@ -169,9 +174,10 @@ class _Link(asyncio.Protocol):
         if self._deadline is not None:
             self._deadline.cancel()
         if self._dialled is None:
-            self.send(_Kind.TELL, 0, self._network.doors.me)
+            self.send(FrameKind.TELL, 0, self._network.doors.me)
         self.peer = self._certified
-        self._network.join(self.peer, self)
+        if self.peer != ADMIN:
+            self._network.join(self.peer, self)
 
     @contextlib.contextmanager
     def _verdict(self) -> Iterator[None]:
@@ -183,10 +189,10 @@ class _Link(asyncio.Protocol):
             if isinstance(error, PeerRefused):
                 self.refused = True
                 if self._dialled is None:
-                    self.send(_Kind.TELL, 0, Refused(error.what, error.fix))
+                    self.send(FrameKind.TELL, 0, Refused(error.what, error.fix))
             self.end()
 
-    def send(self, kind: _Kind, number: int, message: Message) -> None:
+    def send(self, kind: FrameKind, number: int, message: Message) -> None:
         """Queue `message`. Raises `PeerRefused` when it is larger than a frame may be."""
         data = encode_message(message)
         if len(data) > FRAME_BYTES_MAX:
@@ -195,7 +201,7 @@ class _Link(asyncio.Protocol):
                 "send less at once",
             )
         if self._transport is not None:
-            self._transport.write(_HEADER.pack(len(data), kind, number) + data)
+            self._transport.write(HEADER.pack(len(data), kind, number) + data)
 
     # -------------------------------------------------------------------------------- asking and answering
 
@@ -208,7 +214,7 @@ class _Link(asyncio.Protocol):
             async with asyncio.timeout(seconds):
                 await self.writable.wait()
                 if not answer.done():  # else the connection closed while waiting
-                    self.send(_Kind.ASK, number, message)
+                    self.send(FrameKind.ASK, number, message)
                 return await answer
         except TimeoutError as error:
             raise PeerGone(f"{self.peer} did not answer within {seconds:g} s") from error
@@ -243,9 +249,9 @@ class _Link(asyncio.Protocol):
         if self.gone.done():
             return
         try:
-            self.send(_Kind.ANSWER, number, answer)
+            self.send(FrameKind.ANSWER, number, answer)
         except PeerRefused as error:
-            self.send(_Kind.ANSWER, number, Refused(error.what, error.fix))
+            self.send(FrameKind.ANSWER, number, Refused(error.what, error.fix))
 
     def end(self) -> None:
         """Close, once: what is in flight fails, and the handler hears of it. What was queued may still be sent."""
@@ -365,7 +371,7 @@ class PeerNetwork:
         """See `ports.Peers`; dropped as well while the peer leaves too much unread."""
         link = self._sessions.get(node)
         if link is not None and link.writable.is_set():
-            link.send(_Kind.TELL, 0, message)
+            link.send(FrameKind.TELL, 0, message)
 
     async def ask(self, node: str, message: Message, seconds: float) -> Message:
         """See `ports.Peers`."""

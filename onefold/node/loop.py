@@ -146,6 +146,7 @@ class Node:
             ports.clock,
             self._stance,
             self._leads,
+            self._caught_up,
             who.root,
             who.copies,
         )
@@ -236,7 +237,10 @@ class Node:
         return all((b.origin.node, b.origin.incarnation) == (self.who.name, self.who.incarnation) for b in pack.batches)
 
     def _applied(self, entry: Entry, pack: Pack, applied: Applied) -> None:
+        seeding = not self._joined and self.proposer.seeding
         agreed = self.proposer.land(pack, applied)
+        if seeding and self._catalogue.seeded and self.proposer.flight is None:
+            self._join()
         self.placer.note(pack, applied, self._wrote(pack), agreed)
         self.keeper.applied(applied.index, entry, pack)
         self._advance()
@@ -289,13 +293,19 @@ class Node:
             return False
         return self.proposer.flight is not None or self._stance() is not Stance.REVERT
 
-    def join(self) -> None:
-        """This node's base is one with the catalogue from now on, so what differs later is an edit."""
-        if not self._joined and self._catalogue.seeded:
-            self._joined = True
-            self._ports.base.joined = True
-            self.proposer.stance_changed()
-            self.reporter.change()
+    def _caught_up(self) -> None:
+        """What is in this folder is in the log, or kept aside."""
+        if self.elector.active and not self._catalogue.seeded:
+            self.proposer.seed()
+        elif not self._joined and self._stance() is Stance.REVERT and not self.placer.busy:
+            self._join()
+
+    def _join(self) -> None:
+        """This node's base is one with the catalogue from now on: what differs later is an edit."""
+        self._joined = True
+        self._ports.base.joined = True
+        self.proposer.stance_changed()
+        self.reporter.change()
 
     def _leader_changed(self, leader: Leader | None, deposed: int) -> None:
         if deposed and leader is not None and leader.node != self.who.name:

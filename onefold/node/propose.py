@@ -102,10 +102,11 @@ class Proposer:
         clock: Clock,
         stance: Callable[[], Stance],
         leader: Callable[[], str],
+        caught_up: Callable[[], None],
         root: bytes,
         copies: Path,
     ) -> None:
-        """`stance` and `leader` (a name, "" for nobody) as they are when asked. `copies`: a directory for copies of
+        """`caught_up()`: everything hinted at is in the log (or reverted). `stance` and `leader` (a name, "" for nobody) as they are when asked. `copies`: a directory for copies of
         files that never rest."""
         self._me = me
         self._incarnation = incarnation
@@ -121,6 +122,7 @@ class Proposer:
         self._clock = clock
         self._stance = stance
         self._leader = leader
+        self._caught_up = caught_up
         self._root = root
         self._copies = copies
         self._due: dict[RelPath, Due] = {}
@@ -233,6 +235,11 @@ class Proposer:
                 await self._round(self._take())
             finally:
                 self._looking = False
+            self._check_idle()
+
+    def _check_idle(self) -> None:
+        if self.idle:
+            self._caught_up()
 
     async def _until_due(self) -> None:
         while True:
@@ -423,6 +430,11 @@ class Proposer:
         self._sequence += 1
         return Origin(self._me, self._incarnation, self._sequence)
 
+    @property
+    def seeding(self) -> bool:
+        """Whether our `Seed` is in flight."""
+        return self.flight is not None and isinstance(self.flight.proposal.batch.commands[0], Seed)
+
     def seed(self) -> None:
         """The first leader's whole folder is in the log: say so."""
         self._fly(Batch(self._origin(), (Seed(),)), (Claim(ROOT_PATH, None, None),), {}, self._clock.now(), 0)
@@ -476,6 +488,7 @@ class Proposer:
         for path in settled.look:
             self.look_again(path)
         self._placer.want(settled.rows.keys() - applied.changes.keys())
+        asyncio.get_running_loop().call_soon(self._check_idle)
         return {
             id for id, row in settled.rows.items() if id in applied.changes and _agrees(row, applied.changes[id].after)
         }

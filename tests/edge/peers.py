@@ -1,4 +1,4 @@
-"""Real networks of nodes on 127.0.0.1, for the tests of `transfer`: certificates, ports, and a handler that notes it."""
+"""Real networks of nodes on 127.0.0.1 for the tests of `transfer`: certificates, ports, and a handler that notes it."""
 
 from __future__ import annotations
 
