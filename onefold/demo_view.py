@@ -208,7 +208,8 @@ def change(entry: Recent) -> str:
     """What one entry did, and how long it took to be everywhere."""
     more = f" and {entry.commands - 1} more" if entry.commands > 1 else ""
     took = "…" if entry.everywhere_ms is None else f"everywhere in {entry.everywhere_ms:.1f} ms"
-    return f"{entry.index}: {entry.verb} {printable(entry.path)}{more}, {took}"
+    what = f"{entry.verb} {printable(entry.path)}" if entry.path else entry.verb
+    return f"{entry.index}: {what}{more}, {took}"
 
 
 def printable(text: str) -> str:
