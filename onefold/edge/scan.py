@@ -90,8 +90,7 @@ class FolderScanner:
         """Around the observations of one batch, in one thread: opens a directory, and reads `.onefoldignore`, once."""
         session = self._session
         session.depth += 1
-        if session.depth == 1:
-            session.rules_checked = False
+        session.rules_checked = False
         try:
             yield
         finally:
@@ -105,7 +104,8 @@ class FolderScanner:
         """What stands at `path`.
 
         With `known` whose stat still holds (its mode aside) and `content` False, nothing is read and the known content
-        is repeated; unless the stat is so young (20 ms) that a write may not show in it.
+        is repeated; unless the stat is so young (20 ms) that a write may not show in it. Without `large`, `LARGE` is
+        answered rather than more than `small_bytes_max` read.
         """
         parent, _, name = path.rpartition(b"/")
         try:
@@ -135,7 +135,7 @@ class FolderScanner:
             try:
                 mode, seen, mount = linux.look(directory, name or b".")
                 if not stat.S_ISREG(mode) or mount != self._mount_of_files:
-                    return self.observe(path, None, True)
+                    return self.observe(path, None, True, True)
                 fd = self._open(directory, name)
             finally:
                 if not self._session.depth:
