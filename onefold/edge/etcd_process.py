@@ -201,7 +201,7 @@ class EtcdProcess:
             return ""
 
     def _claim(self) -> None:
-        """Make the directory ours: written before etcd first writes, so no data is ever without its owner."""
+        """Make the directory ours. Done before etcd first writes there: no data of ours is ever without its owner."""
         owner = self.directory / OWNER_FILE
         try:
             self.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -219,7 +219,10 @@ class EtcdProcess:
                 )
             else:
                 temporary = owner.with_suffix(".new")
-                temporary.write_text(f"{self.folder_id}\n")
+                with temporary.open("w") as file:
+                    file.write(f"{self.folder_id}\n")
+                    file.flush()
+                    os.fsync(file.fileno())
                 temporary.replace(owner)
         except OSError as error:
             raise OperatorError(
