@@ -168,7 +168,8 @@ async def test_no_more_is_sent_than_the_servers_windows_allow() -> None:
         assert await connection.call("/a/B", data) == b"all"
 
 
-async def test_a_message_may_be_larger_than_a_streams_window() -> None:
+async def test_a_message_may_be_larger_than_a_streams_window(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(grpc_wire, "_STREAM_WINDOW", 1 << 18)
     size = 3 * grpc_wire._STREAM_WINDOW
 
     async def play(server: Server) -> None:
