@@ -33,7 +33,7 @@ class Database:
         self._path = directory / name
         try:
             directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-            self._db = sqlite3.connect(self._path, isolation_level=None, cached_statements=64)
+            self._db = sqlite3.connect(self._path, isolation_level=None, cached_statements=64, timeout=1.0)
         except (OSError, sqlite3.Error) as error:
             raise self._trouble(error) from error
         try:

@@ -269,7 +269,7 @@ class _Run:
         return result
 
     def _adopt_or_exchange(self, row: Row, path: RelPath, parent: int, name: bytes, new: bytes) -> Result | None:
-        """None: `new` stands in its place, and what stood there among the temporaries. If it raises, nothing is done."""
+        """None: `new` is in its place, and what stood there among the temporaries. If it raises, nothing is done."""
         space = self.space
         for _ in range(_TRIES):
             try:

@@ -229,7 +229,6 @@ class Recovery:
             linux.renameat2(self.space.tmp, name, to, path.name, linux.RENAME_NOREPLACE)
         except (FileExistsError, FileNotFoundError):
             return False
-        self.space.forget()
         return True
 
     # -------------------------------------------------------------------------------------------- actions
@@ -271,7 +270,6 @@ class Recovery:
         if found is None or not found.same_file(base.stat):
             return
         self.places[base.id] = path
-        self.space.forget()
         now = msgspec.structs.replace(base, name=bytes(path.name), stat=moved_stat(base, found))
         self._tell(base.id, action, Done(base.id, now))
 
