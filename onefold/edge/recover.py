@@ -147,8 +147,9 @@ class Recovery:
                 self._shifted(action)
         for place, id, name in sorted(waiting, key=lambda w: w[0].split(b"/")):
             self._aside(id, name, place)
+        arrived = set(self.places.values())
         for drop in self.drops.values():
-            self._gone(drop)
+            self._gone(drop, arrived)
         self.space.forget()
         return self.told
 
@@ -273,16 +274,15 @@ class Recovery:
         now = msgspec.structs.replace(base, name=bytes(path.name), stat=moved_stat(base, found))
         self._tell(base.id, action, Done(base.id, now))
 
-    def _gone(self, drop: Drop) -> None:
-        """`drop` was carried out if its row stands neither at its place nor where it was to be dropped."""
+    def _gone(self, drop: Drop, arrived: set[RelPath]) -> None:
+        """`drop` was carried out if nothing stands where its row did, or what stands there is what just arrived."""
         base = drop.base
         if base.id in self.settled:
             return
-        for path in {self._place(base.id), drop.path or self._place(base.id)}:
-            parent = self._fd_at(path.parent)
-            if parent is not None and self._stat(parent, path.name) is not None:
-                return
-        self._tell(base.id, drop, Done(base.id, None))
+        parent = self._fd_of(base.parent)
+        found = None if parent is None else self._stat(parent, base.name)
+        if found is None or not (found.same_file(base.stat) or self._place(base.id) not in arrived):
+            self._tell(base.id, drop, Done(base.id, None))
 
     def _close_directories(self) -> None:
         """Close again the read-only directories that were opened for a change, if we are not root and had to."""

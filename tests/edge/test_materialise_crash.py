@@ -221,8 +221,10 @@ class Node:
         self._had(15, 0, "r", dir)
         self._had(16, 15, "deep", dir)
         self._had(17, 16, "file", data=b"deep file")
+        self._had(18, 0, "s", dir)  # removed, and made anew with equal content
+        self._had(19, 18, "t", data=b"T")
         put, rows = self.catalogue.put, self.catalogue
-        for id in (6, 5, 8, 12, 14):
+        for id in (6, 5, 8, 12, 14, 19, 18):
             row = rows.get(Id(id))
             assert row is not None
             rows.delete(row)
@@ -232,6 +234,8 @@ class Node:
         put(self._row(21, 0, "o", file, b"file o", 2))
         put(self._row(22, 0, "q", file, b"another q", 2))
         put(self._row(23, 10, "link", link, b"target", 2))
+        put(self._row(24, 0, "s", dir, b"", 2))
+        put(self._row(25, 24, "t", file, b"T", 1))
         for id, parent, name in ((1, 10, "d"), (3, 0, "e")):
             row = rows.get(Id(id))
             assert row is not None
