@@ -54,6 +54,8 @@ PROBLEM_SECONDS = 30.0
 """A problem that did not come up again for so long is over."""
 PROBLEMS_MAX = 64
 FETCHES_MAX = 8
+STRANGERS_MAX = 256
+"""Connections in the middle of their handshake; more are closed at once."""
 
 ADMIN_ASKS = (Ask, MoveLeader, Wait)
 """All that the command line may ask, which comes with a certificate in the name of `ADMIN` and is no peer."""
@@ -318,7 +320,8 @@ class PeerNetwork:
         self._problems: dict[tuple[str, str], tuple[float, Problem]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._fetches: dict[bytes, asyncio.Task[None]] = {}
-        self._listener: asyncio.Server | None = None
+        self._listener: socket.socket | None = None
+        self._strangers = 0
         self._threads = ThreadPoolExecutor(FETCHES_MAX, thread_name_prefix="onefold-fetch")
         self._bulk_server = BulkServer(self.doors, self._locate)
         self._bulk_client = BulkClient(self.doors, objects)
@@ -335,20 +338,20 @@ class PeerNetwork:
             control.close()
             raise
         self._bulk_server.start(bulk, loop)
-        self._listener = await loop.create_server(
-            lambda: _Link(self, None), sock=control, ssl=self.doors.server, ssl_handshake_timeout=HANDSHAKE_SECONDS
-        )
+        control.setblocking(False)
+        self._listener = control
+        self.spawn(self._accept(control))
         for node in self.doors.members:
             if self.doors.me.node < node:
                 self.spawn(self._keep_dialling(node))
 
     async def close(self) -> None:
         """Close every connection and thread. Asks and fetches in flight fail with `PeerGone`."""
-        if self._listener is not None:
-            self._listener.close()
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        if self._listener is not None:
+            self._listener.close()
         await asyncio.gather(*(link.abort() for link in self.links))
         self._bulk_client.close()
         await asyncio.to_thread(self._bulk_server.close)
@@ -438,7 +441,32 @@ class PeerNetwork:
             del self._sessions[peer]
             self.handler.left(peer)
 
-    # -------------------------------------------------------------------------------- dialling
+    # -------------------------------------------------------------------------------- listening and dialling
+
+    async def _accept(self, listener: socket.socket) -> None:
+        loop = asyncio.get_running_loop()
+        while True:
+            try:
+                sock, _ = await loop.sock_accept(listener)
+            except OSError:
+                await asyncio.sleep(0.05)  # Out of descriptors, or the caller has gone again: only a pause helps.
+                continue
+            if self._strangers < STRANGERS_MAX:
+                self._strangers += 1
+                self.spawn(self._welcome(sock))
+            else:
+                sock.close()
+
+    async def _welcome(self, sock: socket.socket) -> None:
+        """The TLS handshake of a stranger. Not by `create_server`, which cannot end or count those under way."""
+        try:
+            await asyncio.get_running_loop().connect_accepted_socket(
+                lambda: _Link(self, None), sock, ssl=self.doors.server, ssl_handshake_timeout=HANDSHAKE_SECONDS
+            )
+        except OSError:
+            return  # No TLS, or no certificate of ours: nobody whom we know, so nothing to tell anyone.
+        finally:
+            self._strangers -= 1
 
     async def _keep_dialling(self, node: str) -> None:
         failures = 0

@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
+import uvloop
 from peers import HOST, Cluster, digest_of, eventually, free_port
 
 from onefold.core.messages import Flush, Held, Hold, Reach, Reached, Report
@@ -31,7 +32,7 @@ async def started(cluster: Cluster, names: str) -> None:
 
 
 def report(node: str, applied: int, filler: int = 0) -> Report:
-    return Report(node, 1, "voter", "", 0, applied, 0, 0, ((1, b"x" * filler),), 0, 0, (), (), True)
+    return Report(node, 1, "voter", "", 0, applied, 0, 0, ((1, b"x" * filler),), 0, 0, (), (), False, True)
 
 
 # ---------------------------------------------------------------------------------------------------- messages
@@ -191,6 +192,28 @@ async def test_a_taken_port_is_the_operators(cluster: Cluster) -> None:
     cluster.members["b"] = (host, port - 1)  # its control port is free, and its bulk port is a's control port
     with pytest.raises(OperatorError, match="cannot listen"):
         await cluster.start("b")
+
+
+def test_uvloop_serves_as_well(tmp_path: Path) -> None:
+    """Its transports are not asyncio's: messages, a large one, a restart and a fetch pass through them here."""
+
+    async def scenario() -> None:
+        cluster = Cluster(tmp_path, "abc")
+        try:
+            await started(cluster, "ab")
+            data = os.urandom(4 << 20)
+            assert await cluster.networks["a"].ask("b", Hold(digest_of(data), 0, data), 10) == Held(digest_of(data))
+            await cluster.stop("b")
+            await eventually(lambda: cluster.handlers["a"].log == [("joined", "b"), ("left", "b")])
+            await cluster.start("b")
+            await cluster.joined()
+            assert await cluster.networks["b"].ask("a", Reach("x"), 5) == Reached(True)
+            cluster.handlers["a"].contents[digest_of(data)] = data
+            await cluster.networks["b"].fetch(digest_of(data), len(data), ["a"])
+        finally:
+            await cluster.close()
+
+    uvloop.run(scenario())
 
 
 # ---------------------------------------------------------------------------------------------------- content

@@ -126,6 +126,21 @@ async def test_who_does_not_finish_the_handshake_is_closed_at_the_deadline(
     assert cluster.handlers["b"].untouched
 
 
+@pytest.mark.parametrize("port", PORTS)
+async def test_who_is_in_the_middle_of_a_handshake_does_not_outlive_the_node(
+    cluster: Cluster, port: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(transfer, "HANDSHAKE_SECONDS", 1000.0)
+    monkeypatch.setattr(bulk, "HANDSHAKE_SECONDS", 1000.0)
+    with plain(address(cluster, port)) as sock:
+        sock.sendall(b"\x16\x03\x01\x02\x00")
+        network = cluster.networks["b"]
+        await eventually(lambda: network._strangers == 1 or len(network._bulk_server._threads) == 2)
+        await cluster.stop("b")
+        await asyncio.to_thread(drain, sock)
+    await cluster.start("b")
+
+
 # ---------------------------------------------------------------------------------------------------- certificates
 
 
@@ -398,7 +413,7 @@ async def test_a_refused_node_joins_once_it_is_mended_and_the_problem_is_gone(cl
 
 
 async def test_a_source_that_lies_about_everything_gives_nothing(cluster: Cluster) -> None:
-    """`a` holds a right certificate, and its bulk port says yes to all and sends nonsense, or too little, or nothing."""
+    """`a` holds a right certificate; its bulk port says yes to all, and sends nonsense, too little or nothing."""
     context = server_context(*cluster.keys("a"))
     host, port = cluster.members["a"]
     found = struct.pack(">?Q", True, 7)
