@@ -72,6 +72,9 @@ MEMBERS: Method[pb.MemberListRequest, pb.MemberListResponse] = Method(
     "/etcdserverpb.Cluster/MemberList", pb.MemberListResponse
 )
 STATUS: Method[pb.StatusRequest, pb.StatusResponse] = Method("/etcdserverpb.Maintenance/Status", pb.StatusResponse)
+MOVE_LEADER: Method[pb.MoveLeaderRequest, pb.MoveLeaderResponse] = Method(
+    "/etcdserverpb.Maintenance/MoveLeader", pb.MoveLeaderResponse
+)
 
 
 class Watch:
@@ -197,6 +200,18 @@ class EtcdClient:
             f"no majority of etcd answered in {self._total_s:g} s (last: {why})",
             "see that a majority of the voters is running and reachable",
         ) from why
+
+    async def ask(self, url: str, method: Method[Q, A], request: Q) -> A:
+        """Ask the endpoint at `url`, once. Raises `Broken` or `Refusal`."""
+        for endpoint in self._endpoints:
+            if endpoint.url == url:
+                try:
+                    async with asyncio.timeout(self._attempt_s):
+                        connection = await endpoint.connection()
+                        return method.parse(await connection.call(method.path, request.SerializeToString()))
+                except TimeoutError as error:
+                    raise Broken(f"{url} did not answer in {self._attempt_s:g} s") from error
+        raise Broken(f"{url} is no endpoint of ours")
 
     async def watch(self, request: pb.WatchCreateRequest) -> Watch:
         """Begin a watch at the first endpoint that takes it. Raises `Broken`, after a short pause, when none does."""

@@ -23,7 +23,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 import msgspec
 
 from onefold.edge import etcd_pb2 as pb
-from onefold.edge.etcd_client import GRANT, KEEP_ALIVE, MEMBERS, RANGE, REVOKE, STATUS, TXN, EtcdClient
+from onefold.edge.etcd_client import GRANT, KEEP_ALIVE, MEMBERS, MOVE_LEADER, RANGE, REVOKE, STATUS, TXN, EtcdClient
 from onefold.edge.grpc_wire import Broken, Refusal
 from onefold.edge.tls import TlsFiles
 from onefold.errors import Bug, LogUnavailable, OperatorError
@@ -64,6 +64,9 @@ class EtcdLog:
     `node` is this node's name: leadership that another hands to it is kept alive as soon as `leader` or `leaders` has
     shown it. Methods raise `LogUnavailable` after `total_s` without an answer from a majority; `entries` and `leaders`
     try for ever. Make and use it on one event loop.
+
+    `ours`: this etcd serves nothing but this log, and its members are named as their nodes. Then etcd's own leadership
+    follows ours, so that an append needs one round between the members instead of two [measured: 1 ms of 6].
     """
 
     def __init__(
@@ -75,9 +78,11 @@ class EtcdLog:
         lease_ttl_s: int = LEASE_TTL_S,
         attempt_s: float = 0.2,
         total_s: float = 5.0,
+        ours: bool = False,
     ) -> None:
         self._client = EtcdClient(endpoints, files, attempt_s, total_s)
         self._node = node
+        self._ours = ours
         self._ttl_s = lease_ttl_s
         prefix = f"/onefold/{folder_id}/".encode()
         self._leader_key = prefix + b"leader"
@@ -237,6 +242,8 @@ class EtcdLog:
         self._attempt = None
         if kv is None or _holder(kv).nonce != nonce:
             await self._revoke(lease)
+        else:
+            await self._align(node)
         return leader
 
     async def hand_over(self, term: int, node: str, reason: str) -> Leader | None:
@@ -244,6 +251,7 @@ class EtcdLog:
         the term ends by itself after the lease's time."""
         _held(term)
         nonce = secrets.token_hex(8)
+        await self._align(node)
         lease = await self._grant()
         leader, kv = await self._write(term, _Holder(node, reason, nonce, handed=True), lease)
         if kv is None or _holder(kv).nonce != nonce:
@@ -255,6 +263,20 @@ class EtcdLog:
         delete = pb.RequestOp(request_delete_range=pb.DeleteRangeRequest(key=self._leader_key))
         await self._client.call(TXN, pb.TxnRequest(compare=[self._term_is(term)], success=[delete]))
         self._let_go(term)
+
+    async def _align(self, node: str) -> None:
+        """Let the member of `node` lead etcd. Done while no append is in flight: one would be dropped, and repeated
+        after its deadline. Only a matter of speed, so any failure leaves it as it is."""
+        if not self._ours:
+            return
+        with contextlib.suppress(Broken, Refusal, LogUnavailable):
+            status = await self._client.call(STATUS, pb.StatusRequest())
+            members = (await self._client.call(MEMBERS, pb.MemberListRequest())).members
+            wanted = next((member.id for member in members if member.name == node), status.leader)
+            for member in members:
+                if member.id == status.leader != wanted:
+                    for url in member.client_urls:
+                        await self._client.ask(url, MOVE_LEADER, pb.MoveLeaderRequest(target_id=wanted))
 
     async def _write(self, seen: int, holder: _Holder, lease: int) -> tuple[Leader | None, pb.KeyValue | None]:
         """Put `holder` if the leader key is still as in term `seen`; what then stands there."""

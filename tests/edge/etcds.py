@@ -34,7 +34,7 @@ class EtcdCluster:
         urls = [member.client_url for member in self.members]
         own = self.members[number % len(urls)]
         others = [url for url in urls if url != own.client_url]
-        return EtcdLog([own.client_url, *others], folder or "f", f"n{number}", own.tls, total_s=total_s)
+        return EtcdLog([own.client_url, *others], folder or "f", f"n{number}", own.tls, total_s=total_s, ours=True)
 
     @classmethod
     def start(cls, directory: Path, count: int) -> EtcdCluster:

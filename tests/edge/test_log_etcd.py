@@ -13,7 +13,7 @@ import pytest
 from etcds import EtcdCluster, append, first_few, free_ports, lead
 
 from onefold.edge import etcd_pb2 as pb
-from onefold.edge.etcd_client import COMPACT, RANGE
+from onefold.edge.etcd_client import COMPACT, RANGE, STATUS, TXN
 from onefold.edge.log_etcd import EtcdLog
 from onefold.edge.tls import Authority, TlsFiles
 from onefold.errors import LogUnavailable, OperatorError
@@ -86,8 +86,6 @@ async def test_a_reader_of_trimmed_entries_is_told_so(one_etcd: EtcdCluster, fol
     async with opened(one_etcd.log(0, folder)) as (log,):
         term = await lead(log)
         await append(log, term, 1, 4)
-        from onefold.edge.etcd_client import TXN
-
         delete = pb.DeleteRangeRequest(key=log._key(1), range_end=log._key(3))
         await log._client.call(TXN, pb.TxnRequest(success=[pb.RequestOp(request_delete_range=delete)]))
         assert await first_few(log.entries(3), 2) == [(3, b"entry 3"), (4, b"entry 4")]
@@ -237,3 +235,21 @@ async def test_g8_etcd_lets_nobody_in_whom_our_authority_did_not_certify(one_etc
 async def test_the_members_of_the_cluster_are_named(three_etcds: EtcdCluster) -> None:
     async with opened(three_etcds.log(1)) as (log,):
         assert [member.name for member in await log.members()] == ["n0", "n1", "n2"]
+
+
+async def test_etcds_own_leadership_follows_ours(three_etcds: EtcdCluster) -> None:
+    async def leads_etcd(log: EtcdLog) -> bool:
+        own = log._client._endpoints[0].url
+        status = await log._client.ask(own, STATUS, pb.StatusRequest())
+        return bool(status.leader == status.header.member_id)
+
+    async with opened(*[three_etcds.log(number) for number in range(3)]) as logs:
+        while not all(member.client_urls for member in await logs[0].members()):
+            await asyncio.sleep(0.05)  # members make their addresses known soon after they start
+        for number, log in enumerate(logs):
+            term = await lead(log, f"n{number}")
+            assert await leads_etcd(log)
+        handed = await logs[2].hand_over(term, "n0", "handover")
+        assert handed is not None and handed.node == "n0"
+        assert await leads_etcd(logs[0])
+        assert (await logs[0].append(handed.term, 1, b"x")).committed
