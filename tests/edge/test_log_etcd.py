@@ -245,7 +245,7 @@ async def test_etcds_own_leadership_follows_ours(three_etcds: EtcdCluster) -> No
 
     async with opened(*[three_etcds.log(number) for number in range(3)]) as logs:
         while not all(member.client_urls for member in await logs[0].members()):
-            await asyncio.sleep(0.05)  # members make their addresses known soon after they start
+            continue  # members make their addresses known soon after they start
         for number, log in enumerate(logs):
             term = await lead(log, f"n{number}")
             assert await leads_etcd(log)
