@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
+import asyncio
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import msgspec
 
@@ -14,6 +15,9 @@ from onefold.core.model import Action, BaseRow, Id, Observed, Result, Unknown
 from onefold.core.paths import RelPath
 from onefold.core.rows import Rows
 from onefold.core.views import BaseView
+
+Spawn = Callable[[Coroutine[Any, Any, None]], asyncio.Task[None]]
+"""Starts a task whose failure is the failure of the node: nothing goes wrong in silence."""
 
 
 class Clock(Protocol):

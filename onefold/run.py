@@ -163,7 +163,8 @@ class _Process:
             own_first = sorted(config.voters, key=lambda member: member.name != config.name)
             addresses, tls = [member.address.plus(ETCD_CLIENT) for member in own_first], config.tls
         endpoints = [f"https://{address}" for address in addresses]
-        return EtcdLog(endpoints, config.folder_id, config.name, TlsFiles(tls.ca, tls.cert, tls.key))
+        files = TlsFiles(tls.ca, tls.cert, tls.key)
+        return EtcdLog(endpoints, config.folder_id, config.name, files, ours=config.runs_etcd)
 
     async def start(self) -> None:
         """Put the folder in order after whatever ended the last run, and open the doors."""

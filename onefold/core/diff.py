@@ -254,7 +254,7 @@ class _Comparison:
 
 
 def _name(path: RelPath) -> bytes:
-    return path.rpartition(b"/")[2]
+    return path[path.rfind(b"/") + 1 :]  # plain bytes, as commands must have
 
 
 def _mode(o: Present) -> int:

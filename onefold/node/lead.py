@@ -16,7 +16,8 @@ from onefold.core.messages import Reach, Reached, Report
 from onefold.errors import LogUnavailable, PeerError, UserError
 from onefold.node.append import Appender
 from onefold.node.apply import Applier
-from onefold.ports import Clock, Leader, Log, Peers
+from onefold.node.waiting import happened
+from onefold.ports import Clock, Leader, Log, Peers, Spawn
 
 SILENCE_SECONDS = 0.6
 """Without a word (heartbeats come every 0.2 s) for this long, a peer counts as unreachable, connected or not."""
@@ -50,6 +51,7 @@ class Elector:
         heard: Callable[[str], float | None],
         flush: Callable[[], Awaitable[object]],
         changed: Callable[[Leader | None, int], None],
+        spawn: Spawn,
     ) -> None:
         """`voters` in the order in which they take over. `changed(leader, deposed)`: another term has begun; `deposed`
         is the term that this node led until then, or 0."""
@@ -66,6 +68,7 @@ class Elector:
         self._heard = heard
         self._flush = flush
         self._changed = changed
+        self._spawn = spawn
         self._wake = asyncio.Event()
         self._leading: asyncio.Task[None] | None = None
         self._moved = asyncio.Event()
@@ -99,7 +102,7 @@ class Elector:
         if leader is not None:
             log.info("leader", node=leader.node, term=leader.term, reason=leader.reason)
             if leader.node == self._me:
-                self._leading = asyncio.create_task(self._lead(leader))
+                self._leading = self._spawn(self._lead(leader))
         self._moved.set()
         self._changed(leader, deposed)
         self._wake.set()
@@ -135,10 +138,7 @@ class Elector:
                     await self._prefer(in_step_since)
             except LogUnavailable as error:
                 log.warning("the log does not answer", error=str(error))
-            try:
-                await asyncio.wait_for(self._wake.wait(), CHECK_SECONDS)
-            except TimeoutError:
-                continue
+            await happened(self._wake, CHECK_SECONDS)
 
     async def _consider(self) -> None:
         leader = self.leader
@@ -229,10 +229,7 @@ class Elector:
         deadline = self._clock.now() + seconds
         while self.leader is None and self._clock.now() < deadline:
             self._moved.clear()
-            try:
-                await asyncio.wait_for(self._moved.wait(), deadline - self._clock.now())
-            except TimeoutError:
-                break
+            await happened(self._moved, deadline - self._clock.now())
         return self.leader
 
     async def stop(self) -> None:

@@ -43,6 +43,7 @@ from onefold.node.lead import Elector
 from onefold.node.place import Placer
 from onefold.node.propose import Proposer, Stance
 from onefold.node.report import Reporter
+from onefold.node.waiting import happened
 from onefold.ports import (
     BaseStore,
     CatalogueStore,
@@ -104,8 +105,10 @@ class Node:
         self._ports = ports
         self._catalogue = catalogue
         self._joined = joined
+        self._stopping = False
         self._diverged: Problem | None = None
         self._progress = asyncio.Event()
+        self._group = asyncio.TaskGroup()
         voters = frozenset(who.voters)
         holder = Holder(who.name, voters, ports.peers)
         self.appender = Appender(ports.log, holder, ports.objects, self._committed)
@@ -131,6 +134,7 @@ class Node:
             self._keep_edits,
             self._look_again,
             self._in_place,
+            self._spawn,
         )
         self.proposer = Proposer(
             who.name,
@@ -147,6 +151,7 @@ class Node:
             self._stance,
             self._leads,
             self._caught_up,
+            self._spawn,
             who.root,
             who.copies,
         )
@@ -165,6 +170,7 @@ class Node:
             ports.peers.last_heard,
             self.flush,
             self._leader_changed,
+            self._spawn,
         )
         self.keeper = Keeper(
             ports.objects,
@@ -189,7 +195,7 @@ class Node:
         loop = asyncio.get_running_loop()
         loop.add_reader(self._ports.watcher.fileno(), self._drain)
         try:
-            async with asyncio.TaskGroup() as group:
+            async with self._group:
                 for station in (
                     self.applier.run(),
                     self.elector.follow(),
@@ -201,17 +207,22 @@ class Node:
                     self.keeper.run(),
                     self._keep_draining(),
                 ):
-                    group.create_task(_endless(station))
+                    self._spawn(_endless(station))
         finally:
             loop.remove_reader(self._ports.watcher.fileno())
 
     async def stop(self) -> None:
         """Before the end of `run`: propose what is written, and let another lead. Bounded in time."""
+        self._stopping = True
+        self.reporter.change()
         try:
             async with asyncio.timeout(STOP_SECONDS):
                 await self.elector.stop()
         except (TimeoutError, OperatorError, PeerError) as error:
             log.warning("stopped without handing over", error=str(error) or "it took too long")
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        return self._group.create_task(work)
 
     def _drain(self) -> None:
         self.proposer.hint(self._ports.watcher.drain())
@@ -426,8 +437,7 @@ class Node:
 
     async def _progressed(self) -> None:
         self._progress.clear()
-        with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self._progress.wait(), 0.05)
+        await happened(self._progress, 0.05)
 
     async def _wait(self, seconds: float) -> Message:
         try:
@@ -480,7 +490,7 @@ class Node:
             problems=tuple(self._problems()),
             reaches=tuple(sorted(self._ports.peers.connected())),
             preferred=self.who.preferred,
-            ready=self._joined and self._catalogue.seeded and bool(self._leads()),
+            ready=self._joined and self._catalogue.seeded and bool(self._leads()) and not self._stopping,
         )
 
     def _problems(self) -> list[Problem]:

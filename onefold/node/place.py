@@ -35,7 +35,7 @@ from onefold.core.paths import RelPath, show
 from onefold.core.plan import plan
 from onefold.core.views import RowView
 from onefold.errors import ContentMismatch, PeerError
-from onefold.ports import BaseStore, Materialiser, Objects, Peers, RecentContents
+from onefold.ports import BaseStore, Materialiser, Objects, Peers, RecentContents, Spawn
 
 SLICE = 64
 """Actions carried out before the loop gets its turn: about 5 ms of small files."""
@@ -71,6 +71,7 @@ class Placer:
         keep_edits: Callable[[], bool],
         look_again: Callable[[RelPath], None],
         in_place: Callable[[int], None],
+        spawn: Spawn,
     ) -> None:
         """`keep_edits`: whether this node may propose, so that an edit in the way is left for it. `look_again(path)`:
         an edit was met there. `in_place(index)`: the folder has arrived at that index."""
@@ -85,6 +86,7 @@ class Placer:
         self._keep_edits = keep_edits
         self._look_again = look_again
         self._arrived = in_place
+        self._spawn = spawn
         self._dirty: set[Id] = set()
         self._discards: list[Action] = []
         self._wake = asyncio.Event()
@@ -244,7 +246,7 @@ class Placer:
         if digest in self._recent or self._objects.has(digest) or action.row.size == 0:
             return True
         if digest not in self._fetching:
-            task = asyncio.create_task(self._obtain(action.row.id, digest, action.row.size))
+            task = self._spawn(self._obtain(action.row.id, digest, action.row.size))
             self._fetching[digest] = task
         self._fetching[digest].add_done_callback(lambda _: self.want([action.row.id]))
         return False

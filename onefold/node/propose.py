@@ -39,7 +39,8 @@ from onefold.node.append import Appender, Proposal
 from onefold.node.hold import Holder
 from onefold.node.look import Glance, Look
 from onefold.node.place import Placer, chunks, store
-from onefold.ports import CHANGING, BaseStore, Clock, Hint, Listing, Objects, Peers, Scanner
+from onefold.node.waiting import happened
+from onefold.ports import CHANGING, BaseStore, Clock, Hint, Listing, Objects, Peers, Scanner, Spawn
 
 QUIET_SECONDS = 0.05
 """An open file that is written to is looked at after this quiet …"""
@@ -103,11 +104,12 @@ class Proposer:
         stance: Callable[[], Stance],
         leader: Callable[[], str],
         caught_up: Callable[[], None],
+        spawn: Spawn,
         root: bytes,
         copies: Path,
     ) -> None:
-        """`caught_up()`: everything hinted at is in the log (or reverted). `stance` and `leader` (a name, "" for nobody) as they are when asked. `copies`: a directory for copies of
-        files that never rest."""
+        """`stance` and `leader` (a name, "" for nobody) as they are when asked. `caught_up()`: everything hinted at is
+        in the log, or reverted. `copies`: a directory for copies of files that never rest."""
         self._me = me
         self._incarnation = incarnation
         self._sequence = 0
@@ -123,6 +125,7 @@ class Proposer:
         self._stance = stance
         self._leader = leader
         self._caught_up = caught_up
+        self._spawn = spawn
         self._root = root
         self._copies = copies
         self._due: dict[RelPath, Due] = {}
@@ -249,10 +252,7 @@ class Proposer:
                 return
             self._wake.clear()
             timeout = None if soonest is None or self._stance() is Stance.WAIT else soonest - now
-            try:
-                await asyncio.wait_for(self._wake.wait(), timeout)
-            except TimeoutError:
-                continue
+            await happened(self._wake, timeout)
 
     def _take(self) -> dict[RelPath, Due]:
         now = self._clock.now()
@@ -327,7 +327,7 @@ class Proposer:
         now = self._clock.now()
         since = due.since if due is not None else now
         if now - since >= RESTLESS_SECONDS and path not in self._holding:
-            self._holding[path] = asyncio.create_task(self._take_copy(path))
+            self._holding[path] = self._spawn(self._take_copy(path))
         else:
             self._due[path] = Due(now + QUIET_SECONDS, since, True, False)
 
@@ -353,7 +353,7 @@ class Proposer:
         if row is not None and row.content == o.content:
             return False
         if path not in self._holding:
-            self._holding[path] = asyncio.create_task(self._have_held(path, o))
+            self._holding[path] = self._spawn(self._have_held(path, o))
         return True
 
     async def _have_held(self, path: RelPath, o: Present) -> None:
@@ -443,7 +443,7 @@ class Proposer:
         """Send the batch in flight to whoever leads, and again whenever that changes, until it lands."""
         if self._routed is not None:
             self._routed.cancel()
-        self._routed = asyncio.create_task(self._send()) if self.flight is not None else None
+        self._routed = self._spawn(self._send()) if self.flight is not None else None
 
     async def _send(self) -> None:
         while self.flight is not None:

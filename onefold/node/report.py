@@ -11,6 +11,7 @@ import msgspec
 from onefold.core.messages import Recent, Report
 from onefold.core.model import Move, Pack, Put, Remove
 from onefold.core.paths import show
+from onefold.node.waiting import happened
 from onefold.ports import Clock, Peers
 
 HEARTBEAT_SECONDS = 0.2
@@ -42,10 +43,7 @@ class Reporter:
             for node in self._peers.connected():
                 self._peers.tell(node, report)
             await self._clock.sleep(SPACING_SECONDS)
-            try:
-                await asyncio.wait_for(self._changed.wait(), HEARTBEAT_SECONDS - SPACING_SECONDS)
-            except TimeoutError:
-                continue
+            await happened(self._changed, HEARTBEAT_SECONDS - SPACING_SECONDS)
 
     # -------------------------------------------------------------------------------------------- until everywhere
 

@@ -1,0 +1,18 @@
+"""Waiting for an event, for a while."""
+
+from __future__ import annotations
+
+import asyncio
+
+
+async def happened(event: asyncio.Event, seconds: float | None) -> bool:
+    """Wait until `event` is set (True), or for `seconds` (False; None: for ever).
+
+    Not `asyncio.wait_for`: before Python 3.12 that loses a cancellation which comes together with the event.
+    """
+    try:
+        async with asyncio.timeout(seconds):
+            await event.wait()
+    except TimeoutError:
+        return False
+    return True
