@@ -24,7 +24,7 @@ from onefold.config import Config
 from onefold.errors import Bug, OperatorError, UserError
 
 NODE_STOP_SECONDS = 8.0
-ETCD_STOP_SECONDS = 5.0
+ETCD_STOP_SECONDS = 1.0
 QUICK_SECONDS = 5.0
 """A child that lived less than this died quickly: the next start waits longer."""
 BACKOFF_SECONDS = (0.0, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0)
