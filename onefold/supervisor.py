@@ -200,6 +200,8 @@ def _etcd(config: Config) -> Startable:
         tls=TlsFiles(config.tls.ca, config.tls.cert, config.tls.key),
         listen=_listened(config),
         binary=config.etcd.binary,
+        heartbeat_ms=config.etcd.heartbeat_ms,
+        election_ms=config.etcd.election_ms,
     )
 
 

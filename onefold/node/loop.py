@@ -85,7 +85,7 @@ class Ports(msgspec.Struct, frozen=True):
 
 
 class Identity(msgspec.Struct, frozen=True):
-    """Who a node is. `voters` in the order in which they take over; `members` are all."""
+    """Who a node is, and its settings. `voters` in the order in which they take over; `members` are all."""
 
     name: str
     incarnation: int
@@ -93,6 +93,7 @@ class Identity(msgspec.Struct, frozen=True):
     writers: str
     root: bytes
     copies: Path
+    quiet_seconds: float
     voters: tuple[str, ...]
     members: tuple[str, ...]
 
@@ -111,7 +112,7 @@ class Node:
         self._group = asyncio.TaskGroup()
         voters = frozenset(who.voters)
         holder = Holder(who.name, voters, ports.peers)
-        self.appender = Appender(ports.log, holder, ports.objects, self._committed)
+        self.appender = Appender(ports.log, holder, ports.objects, self._expect, self._committed)
         self.applier = Applier(
             ports.log,
             catalogue,
@@ -154,6 +155,7 @@ class Node:
             self._spawn,
             who.root,
             who.copies,
+            who.quiet_seconds,
         )
         self.reporter = Reporter(ports.peers, ports.clock, self._report)
         self.elector = Elector(
@@ -235,6 +237,9 @@ class Node:
             self.keeper.release(self._durable_of_voters(), len(self.who.voters))
 
     # -------------------------------------------------------------------------------------------- the flow
+
+    def _expect(self, digest: bytes, pack: Pack) -> None:
+        self.applier.expect(digest, pack)
 
     def _committed(self, index: int, entry: bytes, pack: Pack) -> None:
         flight = self.proposer.flight

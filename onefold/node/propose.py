@@ -42,10 +42,8 @@ from onefold.node.place import Placer, chunks, store
 from onefold.node.waiting import happened
 from onefold.ports import CHANGING, BaseStore, Clock, Hint, Listing, Objects, Peers, Scanner, Spawn
 
-QUIET_SECONDS = 0.05
-"""An open file that is written to is looked at after this quiet …"""
 QUIET_SECONDS_MAX = 2.0
-"""… and after this at the latest."""
+"""An open file that is written to is looked at after a short quiet, and after this at the latest."""
 RESTLESS_SECONDS = 5.0
 """A file that changes during every look is taken from a copy this often."""
 RECHECK_SECONDS = 0.5
@@ -107,9 +105,11 @@ class Proposer:
         spawn: Spawn,
         root: bytes,
         copies: Path,
+        quiet_seconds: float,
     ) -> None:
         """`stance` and `leader` (a name, "" for nobody) as they are when asked. `caught_up()`: everything hinted at is
-        in the log, or reverted. `copies`: a directory for copies of files that never rest."""
+        in the log, or reverted. `copies`: a directory for copies of files that never rest.
+        `quiet_seconds`: how long an open file must be quiet before it is looked at."""
         self._me = me
         self._incarnation = incarnation
         self._sequence = 0
@@ -128,6 +128,7 @@ class Proposer:
         self._spawn = spawn
         self._root = root
         self._copies = copies
+        self._quiet_seconds = quiet_seconds
         self._due: dict[RelPath, Due] = {}
         self._rechecks: dict[RelPath, None] = {}
         self._lately: dict[RelPath, Present] = {}
@@ -151,7 +152,7 @@ class Proposer:
         """The watcher's word."""
         now = self._clock.now()
         for h in hints:
-            self._add(h.path, now if h.certain else now + QUIET_SECONDS, now, h.content, h.tree)
+            self._add(h.path, now if h.certain else now + self._quiet_seconds, now, h.content, h.tree)
         self._wake.set()
 
     def look_again(self, path: RelPath) -> None:
@@ -329,7 +330,7 @@ class Proposer:
         if now - since >= RESTLESS_SECONDS and path not in self._holding:
             self._holding[path] = self._spawn(self._take_copy(path))
         else:
-            self._due[path] = Due(now + QUIET_SECONDS, since, True, False)
+            self._due[path] = Due(now + self._quiet_seconds, since, True, False)
 
     def _recheck(self, path: RelPath) -> None:
         self._rechecks[path] = None
