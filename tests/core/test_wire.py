@@ -200,7 +200,7 @@ def test_an_entry_without_a_pack_names_one() -> None:
 # ------------------------------------------------------------------------------------------------ messages
 
 REPORT = Report(
-    "n1", 2, "voter", "n2", 5, 9, 8, 7, ((9, b"\x01" * 32),), 3, 0, (Problem("full", "a/b"),), ("n2",), True
+    "n1", 2, "voter", "n2", 5, 9, 8, 7, ((9, b"\x01" * 32),), 3, 0, (Problem("full", "a/b"),), ("n2",), True, True
 )
 
 
