@@ -103,6 +103,19 @@ def node_process(config: Settings) -> None:
 
 
 @app.command()
+def certify(
+    config: Settings,
+    out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Where to put them, and the cluster's authority.")],
+) -> None:
+    """Make certificates for all members that FILE names; what is there already stays as it is."""
+    from onefold.certify import certify as make
+    from onefold.config import load
+
+    for directory in make(load(config), out):
+        typer.echo(f"{directory.name}: copy {directory} to its tls directory")
+
+
+@app.command()
 def status(
     as_json: Annotated[bool, typer.Option("--json", help="For programs.")] = False,
     data: Data = DATA,

@@ -34,7 +34,7 @@ class Client:
         Raises `PeerGone` when it does not answer within `seconds`, `PeerRefused` when another node answers or it does
         not let us in, `OperatorError` when the certificates cannot be read.
         """
-        tls = client_context(*config.admin)
+        tls = client_context(*config.tls.admin)
         try:
             async with asyncio.timeout(seconds):
                 reader, writer = await asyncio.open_connection(*member.address, ssl=tls)

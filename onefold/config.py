@@ -182,6 +182,11 @@ class Tls(NamedTuple):
     cert: Path
     key: Path
 
+    @property
+    def admin(self) -> Tls:
+        """What the command line shows to a node: a certificate in the name of `ADMIN`, kept beside the node's own."""
+        return Tls(self.ca, self.cert.with_name("admin.crt"), self.key.with_name("admin.key"))
+
 
 class Etcd(NamedTuple):
     """`endpoints` empty: each voter runs its own. `tls` is what to show to, and expect of, the existing cluster."""
@@ -223,11 +228,6 @@ class Config(NamedTuple):
     def runs_etcd(self) -> bool:
         """Whether this node has an etcd member of its own to run."""
         return self.me.voter and not self.etcd.endpoints
-
-    @property
-    def admin(self) -> Tls:
-        """What the command line shows to a node: a certificate in the name of `ADMIN`, kept beside the node's own."""
-        return Tls(self.tls.ca, self.tls.cert.with_name("admin.crt"), self.tls.key.with_name("admin.key"))
 
 
 def load(path: Path) -> Config:

@@ -11,8 +11,9 @@ import secrets
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
+from onefold.certify import certify_node, open_authority
 from onefold.claim import write
-from onefold.config import ADMIN, Address, Config, load
+from onefold.config import Address, Config, load
 from onefold.errors import BadSetting, OperatorError, UserError
 
 if TYPE_CHECKING:
@@ -91,7 +92,7 @@ def prepare(data: Path, wanted: Wanted) -> tuple[Config, ...]:
             made = _new(wanted)
             write(meta(data) / "demo.json", json.dumps(made._asdict()) + "\n")
         _same(data, made, wanted)
-        authority = _authority(data)
+        authority = open_authority(meta(data) / "authority")
         return tuple(_node(data, made, number, authority) for number in range(1, made.nodes + 1))
     except OSError as error:
         raise OperatorError(
@@ -132,26 +133,8 @@ def _node(data: Path, made: Made, number: int, authority: Authority) -> Config:
     if not settings.exists():
         write(settings, _toml(data, made, number))
     config = load(settings)
-    _certify(config, authority)
+    certify_node(authority, name, HOST, made.folder_id, config.tls)
     return config
-
-
-def _certify(config: Config, authority: Authority) -> None:
-    """Certificates for the node, and for whoever asks it in the name of `ADMIN`; each one's certificate last."""
-    if not config.tls.cert.exists():
-        authority.issue(config.name, [HOST], config.tls.cert.parent, config.folder_id)
-    if not config.admin.cert.exists():
-        admin = authority.sign(ADMIN, [], config.folder_id)
-        write(config.admin.key, admin.key.decode(), 0o600)
-        write(config.admin.cert, admin.certificate.decode())
-
-
-def _authority(data: Path) -> Authority:
-    from onefold.edge.tls import CA_KEY, Authority
-
-    directory = meta(data) / "authority"
-    # Its key is written last: without one, it is half made and has signed nothing.
-    return Authority.load(directory) if (directory / CA_KEY).exists() else Authority.create(directory)
 
 
 def _toml(data: Path, made: Made, number: int) -> str:

@@ -90,14 +90,14 @@ def test_a_demo_is_prepared_once_and_then_resumed(tmp_path: Path) -> None:
     assert [config.name for config in first if config.preferred] == ["node1"]
     assert [member.name for member in first[0].voters] == ["node1", "node2", "node3"]
     assert {config.writers for config in first} == {"any"}
-    assert all(key.stat().st_mode & 0o077 == 0 for c in first for key in (c.tls.key, c.admin.key))
+    assert all(key.stat().st_mode & 0o077 == 0 for c in first for key in (c.tls.key, c.tls.admin.key))
 
 
 def test_an_interrupted_preparation_is_completed(tmp_path: Path) -> None:
     first = demo_dir.prepare(tmp_path, demo_dir.Wanted(2))
     kept = first[0].tls.cert.read_bytes()
     first[1].tls.cert.unlink()
-    first[1].admin.cert.unlink()
+    first[1].tls.admin.cert.unlink()
     first[1].path.unlink()
     assert demo_dir.prepare(tmp_path, demo_dir.Wanted(2)) == first
     assert first[0].tls.cert.read_bytes() == kept
