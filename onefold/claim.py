@@ -15,6 +15,7 @@ import errno
 import fcntl
 import os
 import socket
+from collections import deque
 from pathlib import Path
 
 from onefold.config import PORTS, Address, Config
@@ -24,6 +25,8 @@ META = ".onefold"
 ID = "id"
 STATE_ID = "folder-id"
 LOCK = "lock"
+ENTRIES_MAX = 50_000
+"""How many entries of the folder are looked at for another node's folder, those nearest to its root first."""
 
 
 def claim(config: Config) -> tuple[int, ...]:
@@ -33,6 +36,7 @@ def claim(config: Config) -> tuple[int, ...]:
     """
     check_folder(config)
     check_places(config)
+    check_certificates(config)
     locks: list[int] = []
     try:
         config.state.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -94,6 +98,47 @@ def check_places(config: Config) -> None:
                 raise OperatorError(
                     f"{what} {place} lies inside {above}, a node's state directory", "keep them beside each other"
                 )
+
+    inner = _node_folder_in(folder)
+    if inner is not None:
+        raise OperatorError(
+            f"the folder {folder} holds {inner}, which is a node's folder", "keep them beside each other"
+        )
+
+
+def _node_folder_in(folder: Path) -> Path | None:
+    """A node's folder inside `folder`, found among the first `ENTRIES_MAX` entries: such nesting is a slip near the
+    root, and whoever starts a node deeper down is refused by the look above."""
+    directories = deque([folder])
+    left = ENTRIES_MAX
+    while directories and left > 0:
+        directory = directories.popleft()
+        try:
+            with os.scandir(directory) as entries:
+                for entry in entries:
+                    left -= 1
+                    if entry.name == META:
+                        if directory != folder and os.path.isfile(f"{entry.path}/{ID}"):
+                            return directory
+                    elif entry.is_dir(follow_symlinks=False):
+                        directories.append(Path(entry.path))
+        except OSError:
+            continue  # a directory that cannot be read is the scan's to report
+    return None
+
+
+def check_certificates(config: Config) -> None:
+    """Raises `OperatorError` unless every certificate and key can be read. What they say is checked by the node."""
+    for table, tls in (("tls", config.tls), ("etcd", config.etcd.tls)):
+        for setting, file in zip(tls._fields, tls, strict=True):
+            try:
+                with open(file, "rb"):
+                    pass
+            except OSError as error:
+                raise OperatorError(
+                    f"cannot read {file} ({error.strerror})",
+                    f"have the cluster's authority issue it, or mend `{table}.{setting}` in {config.path}",
+                ) from error
 
 
 def check_ports(config: Config) -> None:

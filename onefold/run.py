@@ -28,7 +28,7 @@ from onefold.edge.objects import ObjectStore
 from onefold.edge.recent import RecentContents
 from onefold.edge.scan import FolderScanner
 from onefold.edge.strays import Strays
-from onefold.edge.tls import TlsFiles, client_context, peer_name, server_context
+from onefold.edge.tls import TlsFiles, check_own, client_context, peer_name, server_context
 from onefold.edge.transfer import PeerNetwork
 from onefold.edge.watch import InotifyWatcher
 from onefold.node.loop import Identity, Node, Ports
@@ -98,6 +98,7 @@ class _Process:
     """The edges of one node, opened in order and closed in reverse."""
 
     def __init__(self, config: Config) -> None:
+        check_own(*config.tls, config.name)
         self._config = config
         root = os.fsencode(config.folder)
         state = config.state

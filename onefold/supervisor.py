@@ -15,19 +15,25 @@ import select
 import signal
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from onefold.config import Config
 from onefold.errors import Bug, OperatorError, UserError
+
+if TYPE_CHECKING:
+    from onefold.edge.etcd_process import EtcdProcess
 
 NODE_STOP_SECONDS = 8.0
 ETCD_STOP_SECONDS = 1.0
 QUICK_SECONDS = 5.0
 """A child that lived less than this died quickly: the next start waits longer."""
 BACKOFF_SECONDS = (0.0, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0)
+STARTS_MAX = 6
+"""So often etcd may die quickly before it ever lived: its ports may still be held for a moment, or its first members
+not be there yet. Later it is started again for ever, as the node can go on with the others' members."""
 HOPELESS = frozenset({UserError.exit_code, OperatorError.exit_code, Bug.exit_code})
 """How a node ends that would end the same way again. It has said why; so after a quick death we end, too."""
 
@@ -51,7 +57,15 @@ class Startable(Protocol):
 class Child:
     """One process that is to run always."""
 
-    def __init__(self, name: str, process: Startable, pid_file: Path, stop_seconds: float) -> None:
+    def __init__(
+        self,
+        name: str,
+        process: Startable,
+        pid_file: Path,
+        stop_seconds: float,
+        last_words: Callable[[], str] = lambda: "it said nothing",
+    ) -> None:
+        """`last_words`: why it ended, as far as it said so."""
         self.name = name
         self.process = process
         self.descriptor: int | None = None
@@ -59,6 +73,8 @@ class Child:
         self._pid_file = pid_file
         self._stop_seconds = stop_seconds
         self._started = 0.0
+        self._lived = False
+        self._last_words = last_words
         self._quick_deaths = 0
 
     def start(self) -> None:
@@ -82,9 +98,19 @@ class Child:
         self._forget()
         quick = time.monotonic() - self._started < QUICK_SECONDS
         self._quick_deaths = self._quick_deaths + 1 if quick else 0
+        self._lived = self._lived or not quick
         wait = BACKOFF_SECONDS[min(max(self._quick_deaths - 1, 0), len(BACKOFF_SECONDS) - 1)]
         self.due = time.monotonic() + wait
         return status, quick
+
+    def check_start(self) -> bool:
+        """Whether it lived a while since its first start. Raises `OperatorError` when it never does."""
+        if not self._lived and self._quick_deaths == STARTS_MAX:
+            raise OperatorError(
+                f"the {self.name} ends whenever it is started ({self._last_words()})",
+                f"mend that; its log is in {self._pid_file.parent}",
+            )
+        return self._lived
 
     def stop(self) -> None:
         """End it, in bounded time."""
@@ -110,7 +136,8 @@ def run(config: Config) -> int:
     locks = claim(config)
     children = []
     if config.runs_etcd:
-        children.append(Child("etcd", _etcd(config), config.state / ETCD_PID, ETCD_STOP_SECONDS))
+        etcd = _etcd(config)
+        children.append(Child("etcd", etcd, config.state / ETCD_PID, ETCD_STOP_SECONDS, etcd.last_words))
     node = Process([sys.executable, "-P", "-m", "onefold", "node", "--config", str(config.path)], keep=locks)
     children.append(Child("node", node, config.state / NODE_PID, NODE_STOP_SECONDS))
     own = config.state / SUPERVISOR_PID
@@ -140,6 +167,8 @@ def supervise(children: Sequence[Child]) -> int:
                         status, quick = child.ended()
                         if child.name == "node" and quick and status in HOPELESS:
                             return status
+                        if child.name == "etcd" and not child.check_start():
+                            continue
                         _say(f"the {child.name} {_how(status)} and is started again")
         finally:
             for child in reversed(children):
@@ -187,7 +216,7 @@ def _say(sentence: str) -> None:
     print(f"onefold: {sentence}", file=sys.stderr, flush=True)  # noqa: T201
 
 
-def _etcd(config: Config) -> Startable:
+def _etcd(config: Config) -> EtcdProcess:
     from onefold.edge.etcd_process import EtcdProcess, TlsFiles
 
     own = config.me.address

@@ -190,15 +190,23 @@ class EtcdProcess:
         self._child.wait()
         self._child = None
 
-    def last_words(self, lines: int = 5) -> str:
-        """The newest lines of its log, for an error message."""
+    def last_words(self) -> str:
+        """What the newest line of its log says, for an error message."""
         try:
             with self.log.open("rb") as log:
                 size = log.seek(0, os.SEEK_END)
                 log.seek(max(0, size - 8192))
-                return b"\n".join(log.read().splitlines()[-lines:]).decode(errors="replace")
+                lines = log.read().decode(errors="replace").splitlines()
         except FileNotFoundError:
             return ""
+        import json  # the supervisor, which is resident, otherwise does without
+
+        said = next((line for line in reversed(lines) if line.startswith("{")), lines[-1] if lines else "")
+        try:
+            fields = json.loads(said)
+            return ": ".join(str(fields[key]) for key in ("msg", "error") if key in fields)
+        except ValueError:
+            return said.strip()
 
     def _claim(self) -> None:
         """Make the directory ours. Done before etcd first writes there: no data of ours is ever without its owner."""

@@ -11,6 +11,7 @@ from __future__ import annotations
 import os
 import re
 import ssl
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
@@ -153,6 +154,30 @@ def peer_name(tls: ssl.SSLObject | ssl.SSLSocket) -> str:
     if len(names) != 1 or ("DNS", names[0]) not in certificate.get("subjectAltName", ()):
         raise PeerRefused("a peer's certificate does not name a node", "issue it anew")
     return names[0]
+
+
+def check_own(ca: Path, certificate: Path, key: Path, name: str) -> None:
+    """Raises `OperatorError` unless peers with the same `ca` will take the certificate for one of the node `name`.
+
+    Asked of TLS itself: we greet ourselves, in memory.
+    """
+    to_server, to_client = ssl.MemoryBIO(), ssl.MemoryBIO()
+    server = server_context(ca, certificate, key).wrap_bio(to_server, to_client, server_side=True)
+    client = client_context(ca, certificate, key).wrap_bio(to_client, to_server)
+    try:
+        for side in (client, server, client, server):
+            with suppress(ssl.SSLWantReadError):
+                side.do_handshake()
+        certified = peer_name(client)
+    except ssl.SSLCertVerificationError as error:
+        raise OperatorError(
+            f"the certificate {certificate} does not hold by the authority {ca} ({error.verify_message})",
+            "have that authority issue it anew, or put the right `ca.crt` there",
+        ) from error
+    except (ssl.SSLError, ValueError, PeerRefused) as error:
+        raise OperatorError(f"the certificate {certificate} cannot be used ({error})", "issue it anew") from error
+    if certified != name:
+        raise OperatorError(f"the certificate {certificate} is that of {certified}, not of {name}", "issue its own")
 
 
 def _context(protocol: int, ca: Path, certificate: Path, key: Path) -> ssl.SSLContext:
