@@ -39,12 +39,19 @@ class Appender:
     """
 
     def __init__(
-        self, replicated: Log, holder: Holder, objects: Objects, committed: Callable[[int, bytes, Pack], None]
+        self,
+        replicated: Log,
+        holder: Holder,
+        objects: Objects,
+        expect: Callable[[bytes, Pack], None],
+        committed: Callable[[int, bytes, Pack], None],
     ) -> None:
-        """`committed(index, entry, pack)` is called, in order, for each entry that is known to be in the log."""
+        """`expect(digest, pack)` is called before an append that names a pack by its digest; `committed(index, entry,
+        pack)`, in order, for each entry that is known to be in the log."""
         self._log = replicated
         self._holder = holder
         self._objects = objects
+        self._expect = expect
         self._committed = committed
         self._queue: deque[Proposal] = deque()
         self._waiting: set[Origin] = set()
@@ -95,6 +102,8 @@ class Appender:
         data = wire.encode_pack(pack)
         entry = wire.entry_for(data, term, secrets.token_bytes(8))
         encoded = wire.encode_entry(entry)
+        if entry.pack is None:
+            self._expect(entry.digest, pack)
         while entry.pack is None:
             try:
                 await self._holder.hold(entry.digest, entry.size, data, self._keep(entry.digest, data))

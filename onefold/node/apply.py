@@ -45,6 +45,7 @@ class Applier:
         self._peers = peers
         self._applied = applied
         self._changed = asyncio.Event()
+        self._expected: dict[bytes, Pack] = {}
         self.digests: deque[tuple[int, bytes]] = deque(maxlen=DIGESTS_KEPT)
         self._note_digest()
 
@@ -56,6 +57,10 @@ class Applier:
                 pack = await self._pack(index, entry)
                 if index > self._catalogue.index:  # our own append may have brought it meanwhile
                     self._apply(index, entry, pack)
+
+    def expect(self, digest: bytes, pack: Pack) -> None:
+        """This node is about to append an entry that names `pack`: it may come by the watch first."""
+        self._expected = {digest: pack}
 
     def feed(self, index: int, data: bytes, pack: Pack) -> None:
         """An entry that this node itself has just appended, ahead of the watch."""
@@ -76,6 +81,8 @@ class Applier:
     async def _pack(self, index: int, entry: Entry) -> Pack:
         if entry.pack is not None:
             return wire.decode_pack(entry.pack)
+        if entry.digest in self._expected:
+            return self._expected[entry.digest]
         while not self._objects.has(entry.digest):
             sources = sorted(self._peers.connected())
             try:

@@ -21,6 +21,8 @@ from onefold.ports import Clock, Leader, Log, Peers, Spawn
 
 SILENCE_SECONDS = 0.6
 """Without a word (heartbeats come every 0.2 s) for this long, a peer counts as unreachable, connected or not."""
+FIRST_CONTACT_SECONDS = 1.0
+"""How long after our own start a leader that we never heard may still be on its way to us, or we to it."""
 CHECK_SECONDS = 0.1
 REACH_SECONDS = 0.2
 STAGGER_SECONDS = 0.04
@@ -129,6 +131,7 @@ class Elector:
     async def run(self) -> None:
         """Take over when nobody leads, and give leadership to the preferred node, for ever."""
         in_step_since: dict[str, float] = {}
+        self._started = self._clock.now()
         while True:
             self._wake.clear()
             try:
@@ -143,7 +146,7 @@ class Elector:
     async def _consider(self) -> None:
         leader = self.leader
         if leader is not None:
-            if leader.node == self._me or self._reachable(leader.node):
+            if not self._gone(leader.node):
                 return
             if not await self._majority_misses(leader.node):
                 return
@@ -168,9 +171,15 @@ class Elector:
         heard = self._heard(node)
         return node in self._peers.connected() and heard is not None and self._clock.now() - heard < SILENCE_SECONDS
 
+    def _gone(self, node: str) -> bool:
+        """Whether `node` is out of reach, and not only because this node has just started."""
+        if node == self._me or self._reachable(node):
+            return False
+        return self._heard(node) is not None or self._clock.now() - self._started >= FIRST_CONTACT_SECONDS
+
     def reaches(self, node: str) -> bool:
-        """Whether this node can reach `node`: the answer to `Reach`."""
-        return node == self._me or self._reachable(node)
+        """Whether this node can reach `node`, or soon will: the answer to `Reach`."""
+        return not self._gone(node)
 
     async def _majority_misses(self, node: str) -> bool:
         others = [v for v in self._voters if v not in (self._me, node)]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Iterable, Mapping
 
 import msgspec
@@ -12,6 +12,9 @@ from onefold.core.model import NEVER, NEW, ROOT, BaseRow, Id, Kind, Observed, Pr
 from onefold.core.paths import ROOT_PATH, RelPath
 from onefold.ports import LARGE, BaseStore, Listing, Scanner
 
+BYTES_MAX = 4 << 20
+PATHS_MAX = 20_000
+"""Small contents, and paths, that one round takes up at most: about one batch."""
 SLICE = 64
 """Paths looked at before the loop gets its turn: about 3 ms."""
 
@@ -33,33 +36,42 @@ class Look:
         self._base = base
         self._known = known
         self._listed: dict[RelPath, bool] = {}  # new directories: whether there is anything in them
+        self._trees: set[RelPath] = set()  # directories below which everything is looked at
+        self._bytes = 0
         self.seen: dict[RelPath, Observed] = {}
 
-    async def at(self, glances: Iterable[Glance]) -> None:
-        """Look at each, and at what must be seen with it: a directory above that is new, all below one that is."""
-        queue = deque(glances)
+    async def at(self, glances: Iterable[Glance]) -> list[Glance]:
+        """Look at each, and at what must be seen with it: a directory above that is new, all below one that is.
+
+        Answers what is left to look at when enough was seen for one batch: parents are always seen before what is
+        below them.
+        """
+        stack = [*reversed(list(glances))]
         looked = 0
         with self._scanner.session():
-            while queue:
-                queue.extend(await self._one(queue.popleft()))
+            while stack and self._bytes < BYTES_MAX and len(self.seen) < PATHS_MAX:
+                stack.extend(reversed(await self._one(stack.pop())))
                 looked += 1
                 if looked % SLICE == 0:
                     await asyncio.sleep(0)
-        self._hold()
+        self._hold({glance.path.parent for glance in stack})
+        return stack
 
     async def again(self) -> None:
         """Look again at all that was seen: the folder was written to by us meanwhile."""
         before, self.seen = self.seen, {}
+        self._trees.clear()
         known = {path: seen for path, seen in before.items() if isinstance(seen, Present)}
         self._known = {**self._known, **known}
+        self._bytes = 0
         await self.at([Glance(path) for path in before])
 
     async def _one(self, glance: Glance) -> list[Glance]:
         path = glance.path
+        if path in self._trees or (path in self.seen and not (glance.tree and self._is_directory(path))):
+            return []
         if not path:
             return self._below(ROOT_PATH, ROOT, glance)
-        if path in self.seen and not glance.tree:
-            return []
         row = self._base.lookup(path)
         if row is None:
             above = path.parent
@@ -86,6 +98,8 @@ class Look:
 
     def _below(self, path: RelPath, id: Id | None, glance: Glance) -> list[Glance]:
         """Everything in directory `path`, and what the base thinks is in it (nothing, when `id` is None: it is new)."""
+        if glance.tree or id is None:
+            self._trees.add(path)
         listing = self._scanner.listing(path)
         if not isinstance(listing, Listing):
             if path:
@@ -98,19 +112,28 @@ class Look:
             names.update(child.name for child in self._base.children(id))
         return [Glance(path.child(name), glance.content, tree=glance.tree or id is None) for name in sorted(names)]
 
+    def _is_directory(self, path: RelPath) -> bool:
+        seen = self.seen[path]
+        return isinstance(seen, Present) and seen.kind is Kind.DIRECTORY
+
     async def _observe(self, path: RelPath, row: BaseRow | None, content: bool) -> Observed:
         lately = self._known.get(path)
         known = row if lately is None else remembered(path, lately)
         seen = self._scanner.observe(path, known, content)
         if seen is LARGE:
-            return await asyncio.to_thread(self._scanner.observe, path, known, content, True)
+            seen = await asyncio.to_thread(self._scanner.observe, path, known, content, True)
+        if isinstance(seen, Present):
+            if lately is not None and seen.data is None and seen.content == lately.content:
+                seen = msgspec.structs.replace(seen, data=lately.data)
+            if seen.data is not None:
+                self._bytes += len(seen.data)
         return seen
 
-    def _hold(self) -> None:
+    def _hold(self, unfinished: set[RelPath]) -> None:
         """Leave out new directories that hold only what is ignored or skipped: they are held, not proposed."""
         inside = Counter(path.parent for path, seen in self.seen.items() if isinstance(seen, Present))
         for path in sorted(self._listed, key=len, reverse=True):
-            if self._listed[path] and not inside[path] and path in self.seen:
+            if self._listed[path] and not inside[path] and path in self.seen and path not in unfinished:
                 del self.seen[path]
                 inside[path.parent] -= 1
         self._listed.clear()

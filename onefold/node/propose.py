@@ -42,6 +42,9 @@ from onefold.node.place import Placer, chunks, store
 from onefold.node.waiting import happened
 from onefold.ports import CHANGING, BaseStore, Clock, Hint, Listing, Objects, Peers, Scanner, Spawn
 
+REVERT_SECONDS = 0.025
+"""Where edits are not proposed, nearly all that is seen is what the placer put there: it is looked at in batches, and
+late enough for its stat to be trusted (20 ms)."""
 QUIET_SECONDS_MAX = 2.0
 """An open file that is written to is looked at after a short quiet, and after this at the latest."""
 RESTLESS_SECONDS = 5.0
@@ -51,7 +54,6 @@ RECHECK_SECONDS = 0.5
 RESEND_SECONDS = 1.0
 SWEEP_SECONDS = 0.5
 """Between two directories of the sweep."""
-BATCH_BYTES_MAX = 4 << 20
 BATCH_COMMANDS_MAX = 20_000
 
 log = structlog.get_logger()
@@ -151,8 +153,9 @@ class Proposer:
     def hint(self, hints: Iterable[Hint]) -> None:
         """The watcher's word."""
         now = self._clock.now()
+        soon = now + REVERT_SECONDS if self._stance() is Stance.REVERT else now
         for h in hints:
-            self._add(h.path, now if h.certain else now + self._quiet_seconds, now, h.content, h.tree)
+            self._add(h.path, soon if h.certain else now + self._quiet_seconds, now, h.content, h.tree)
         self._wake.set()
 
     def look_again(self, path: RelPath) -> None:
@@ -266,11 +269,14 @@ class Proposer:
         led = self._last_words
         look = Look(self._scanner, self._base, self._lately)
         epoch = self._placer.epoch
-        await look.at([Glance(path, due.content, due.tree) for path, due in taken.items()])
+        for glance in await look.at([Glance(path, due.content, due.tree) for path, due in taken.items()]):
+            due = taken.get(glance.path)
+            self._add(glance.path, 0.0, due.since if due else self._clock.now(), glance.content, glance.tree)
+        if self._stance() is Stance.REVERT and not led and self._as_in_base(look.seen):
+            return  # what the placer put there
         await self._landed.wait()
         async with self._placer.folder:
-            while self._placer.epoch != epoch:
-                epoch = self._placer.epoch
+            if self._placer.epoch != epoch:
                 await look.again()
             seen = self._proposable(look.seen, taken)
             found = diff(seen, self._base)
@@ -285,6 +291,12 @@ class Proposer:
                 self._decide(found, taken, led)
         if led and led == self._last_words and not self._due:
             self._last_words = 0
+
+    def _as_in_base(self, seen: dict[RelPath, Observed]) -> bool:
+        if any(isinstance(o, Unknown) for o in seen.values()) or not self._unknown.keys().isdisjoint(seen):
+            return False
+        found = diff(seen, self._base)
+        return not (found.commands or found.refresh or found.look)
 
     def _decide(self, found: Diff, taken: dict[RelPath, Due], led: int) -> None:
         stance = Stance.PROPOSE if led else self._stance()
@@ -401,23 +413,16 @@ class Proposer:
     # -------------------------------------------------------------------------------------------- the batch
 
     def _take_off(self, found: Diff, since: float, led: int) -> None:
-        commands, claims = found.commands, found.claims
+        """Propose the first commands of `found` (references only point backwards); the rest is looked at again."""
+        commands, claims = found.commands[:BATCH_COMMANDS_MAX], found.claims[:BATCH_COMMANDS_MAX]
         contents: dict[bytes, bytes] = {}
-        size = count = 0
         for command, claim in zip(commands, claims, strict=True):
-            if count == BATCH_COMMANDS_MAX or size > BATCH_BYTES_MAX:
-                break
-            count += 1
             seen = claim.seen
             if isinstance(command, Put) and command.content is not None and seen is not None and seen.data is not None:
                 contents[seen.content] = seen.data
-                size += len(seen.data)
-        for claim in claims[count:]:
-            now = self._clock.now()
-            self._add(claim.path, now, now, False, False)
-            if claim.seen is not None:
-                self._lately[claim.path] = claim.seen
-        self._fly(Batch(self._origin(), commands[:count]), claims[:count], contents, since, led)
+        for claim in found.claims[BATCH_COMMANDS_MAX:]:
+            self._add(claim.path, 0.0, since, False, False)
+        self._fly(Batch(self._origin(), commands), claims, contents, since, led)
 
     def _fly(
         self, batch: Batch, claims: tuple[Claim, ...], contents: dict[bytes, bytes], since: float, led: int
