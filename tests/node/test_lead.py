@@ -1,0 +1,146 @@
+"""When a voter takes a leader for dead, and when it does not."""
+
+import asyncio
+from typing import Any
+
+import pytest
+
+from onefold.core.messages import Message, Reached
+from onefold.edge.log_memory import MemoryCluster, MemoryLog
+from onefold.node.lead import FIRST_CONTACT_SECONDS, SILENCE_SECONDS, Elector
+
+
+class World:
+    """What node b sees: a log that a leads, a voter c that says whether it reaches a, and a clock that we turn."""
+
+    def __init__(self) -> None:
+        self.time = 100.0
+        self.heard: dict[str, float] = {}
+        self.up = {"c"}
+        self.c_reaches = False
+        self.took = asyncio.Event()
+        self.looked = asyncio.Event()
+
+    def now(self) -> float:
+        return self.time
+
+    async def sleep(self, seconds: float) -> None:
+        self.time += seconds
+
+    def connected(self) -> frozenset[str]:
+        self.looked.set()
+        return frozenset(self.up)
+
+    async def ask(self, node: str, message: Message, seconds: float) -> Message:
+        return Reached(self.c_reaches)
+
+
+@pytest.fixture
+def world() -> World:
+    return World()
+
+
+@pytest.fixture
+async def elector(world: World) -> Any:
+    log = MemoryLog(MemoryCluster())
+    await log.take("a", 0, "start")
+    tasks: list[asyncio.Task[None]] = []
+
+    def spawn(work: Any) -> asyncio.Task[None]:
+        tasks.append(asyncio.create_task(work))
+        return tasks[-1]
+
+    class Stub:
+        index = 0
+
+        async def lead(self, term: int, head: int) -> None:
+            await asyncio.Event().wait()
+
+        async def reach(self, index: int) -> None: ...
+
+    followed = asyncio.Event()
+
+    def changed(leader: Any, _: int) -> None:
+        followed.set()
+        if leader is not None and leader.node == "b":
+            world.took.set()
+
+    async def flush() -> None: ...
+
+    stub: Any = Stub()
+    peers: Any = world
+    made = Elector(
+        "b",
+        ("a", "b", "c"),
+        False,
+        log,
+        peers,
+        stub,
+        stub,
+        world,
+        seeded=lambda: True,
+        report_of=lambda _: None,
+        heard=world.heard.get,
+        flush=flush,
+        changed=changed,
+        spawn=spawn,
+    )
+    spawn(made.follow())
+    spawn(made.run())
+    async with asyncio.timeout(10):
+        await followed.wait()
+    yield made
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def considered(world: World, elector: Elector) -> None:
+    """Returns once the elector has looked at the leader again, twice: the first look may have begun before."""
+    async with asyncio.timeout(10):
+        for _ in range(2):
+            world.looked.clear()
+            elector.wake()
+            await world.looked.wait()
+
+
+async def test_a_leader_that_was_never_heard_is_not_taken_for_dead_right_after_our_start(
+    world: World, elector: Elector
+) -> None:
+    await considered(world, elector)
+    assert elector.leader is not None
+    assert elector.leader.node == "a"
+    assert elector.reaches("a")
+
+
+async def test_a_leader_that_is_still_unheard_of_after_a_while_is_replaced(world: World, elector: Elector) -> None:
+    world.time += 2 * FIRST_CONTACT_SECONDS
+    elector.wake()
+    async with asyncio.timeout(10):
+        await world.took.wait()
+    assert not elector.reaches("a")
+
+
+async def test_a_leader_whose_connection_closed_is_replaced_at_once(world: World, elector: Elector) -> None:
+    world.heard["a"] = world.time
+    elector.wake()
+    async with asyncio.timeout(10):
+        await world.took.wait()
+
+
+async def test_a_leader_that_fell_silent_is_replaced(world: World, elector: Elector) -> None:
+    world.up.add("a")
+    world.heard["a"] = world.time
+    await considered(world, elector)
+    assert not world.took.is_set()
+    world.time += 2 * SILENCE_SECONDS
+    elector.wake()
+    async with asyncio.timeout(10):
+        await world.took.wait()
+
+
+async def test_a_leader_that_another_voter_reaches_stays(world: World, elector: Elector) -> None:
+    world.heard["a"] = world.time
+    world.c_reaches = True
+    await considered(world, elector)
+    assert not world.took.is_set()
