@@ -85,6 +85,21 @@ COMMAND
     mv -f .venv/bin/onefold.new .venv/bin/onefold
 }
 
+# Programs that some tests use, each in the package of its name. Those tests skip where it is missing and cannot be had.
+want() {
+    local program
+    for program in "$@"; do
+        if command -v "$program" >/dev/null; then
+            continue
+        fi
+        if [ "$(id -u)" -ne 0 ] && ! sudo -n true 2>/dev/null; then
+            say "without $program some tests are skipped: apt-get install $program"
+            continue
+        fi
+        (apt_install "$program") || say "without $program some tests are skipped"
+    done
+}
+
 # Debian's package also starts an etcd of its own, as a service on port 2379, now and at every boot. We only want the
 # program: policy-rc.d is Debian's way to say "start nothing" while packages are installed, and then it is disabled.
 install_etcd() {

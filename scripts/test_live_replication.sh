@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# The one gate, the same here and in CI: set up whatever is missing, then format, lint, types, imports and tests.
-# The last line is pytest's summary. Arguments go to pytest.
+# The one gate, the same here and in CI: set up whatever is missing, then format, lint, types and imports; the core's
+# coverage by the tests that mirror it; then all tests, in the order core, edge, live. The last line is the summary of
+# these. Arguments go to their pytest; with any, the coverage is left out, since they are there to choose tests.
 set -euo pipefail
 cd "$(dirname "$(readlink -f "$0")")/.."
 # shellcheck source=scripts/setup.sh
@@ -9,10 +10,14 @@ make_venv
 install_locked requirements-dev.lock requirements.lock
 install_project
 install_etcd
+want git vim
 
 export PATH="$PWD/.venv/bin:$PATH"
 ruff format --check .
 ruff check .
 mypy
 lint-imports
-exec python -m pytest --cov --cov-report=term-missing:skip-covered --cov-fail-under=100 "$@"
+if [ $# -eq 0 ]; then
+    python -m pytest -q tests/core --cov --cov-report=term-missing:skip-covered --cov-fail-under=100
+fi
+exec python -m pytest "$@"
