@@ -143,7 +143,7 @@ class _Comparison:
     def _note_change(self, path: RelPath, o: Present, row: BaseRow) -> None:
         if o.content != row.content or _mode(o) != row.mode or _mtime(o) != row.mtime_ns:
             self.changes.append((path, o, row))
-        elif o.stat != row.stat:
+        elif not o.stat.same_file(row.stat) if o.kind is Kind.DIRECTORY else o.stat != row.stat:
             self.refresh.append(msgspec.structs.replace(row, stat=o.stat))
 
     def _standing(self, path: RelPath) -> Id | None:

@@ -21,6 +21,7 @@ from onefold.core.model import ROOT, ROOT_ROW, BaseRow, Id, Kind, Row, Stat
 from onefold.core.paths import ROOT_PATH, RelPath
 from onefold.core.rows import Last
 from onefold.edge.database import META, Database
+from onefold.edge.rowcache import RowCache
 from onefold.errors import Bug, OperatorError
 
 _PATHS_MAX = 100_000
@@ -72,6 +73,7 @@ class CatalogueStore(Database):
     """
 
     def __init__(self, directory: Path, folder: str, node: str) -> None:
+        self._cache: RowCache[Row] = RowCache()
         super().__init__(directory, "catalogue.db", _CATALOGUE_TABLES, folder)
         stored = self._meta("node", None)
         if stored is None:
@@ -88,12 +90,16 @@ class CatalogueStore(Database):
     def get(self, id: Id) -> Row | None:
         if id == ROOT:
             return ROOT_ROW
+        if id in self._cache.ids:
+            return self._cache.ids[id]
         found = self.execute("SELECT * FROM rows WHERE id = ?", (id,)).fetchone()
-        return None if found is None else _row(found)
+        return None if found is None else self._cache.found(_row(found))
 
     def child(self, parent: Id, name: bytes) -> Row | None:
+        if (parent, name) in self._cache.places:
+            return self._cache.places[parent, name]
         found = self.execute("SELECT * FROM rows WHERE parent = ? AND name = ?", (parent, bytes(name))).fetchone()
-        return None if found is None else _row(found)
+        return None if found is None else self._cache.found(_row(found))
 
     def children(self, parent: Id) -> list[Row]:
         return [_row(t) for t in self.execute("SELECT * FROM rows WHERE parent = ? ORDER BY name", (parent,))]
@@ -109,9 +115,14 @@ class CatalogueStore(Database):
             " mode=excluded.mode, mtime_ns=excluded.mtime_ns, size=excluded.size, content=excluded.content",
             (id, parent, bytes(name), int(kind), version, placed, mode, mtime_ns, size, content),
         )
+        self._cache.written(row)
 
     def delete(self, row: Row) -> None:
         self.execute("DELETE FROM rows WHERE id = ?", (row.id,))
+        self._cache.forget(row.id)
+
+    def _rolled_back(self) -> None:
+        self._cache.clear()
 
     def last(self, node: str) -> Last | None:
         found = self.execute("SELECT last FROM lasts WHERE node = ?", (node,)).fetchone()
@@ -152,17 +163,22 @@ class Base(Database):
         # Paths of directories, and the reverse: the two always hold the same pairs, and with a directory all above it.
         self._paths: dict[Id, RelPath] = {ROOT: ROOT_PATH}
         self._directories: dict[RelPath, Id] = {ROOT_PATH: ROOT}
+        self._cache: RowCache[BaseRow] = RowCache()
         super().__init__(directory, "base.db", _BASE_TABLES, folder)
 
     # BaseView
 
     def get(self, id: Id) -> BaseRow | None:
+        if id in self._cache.ids:
+            return self._cache.ids[id]
         found = self.execute("SELECT * FROM rows WHERE id = ?", (id,)).fetchone()
-        return None if found is None else _base_row(found)
+        return None if found is None else self._cache.found(_base_row(found))
 
     def child(self, parent: Id, name: bytes) -> BaseRow | None:
+        if (parent, name) in self._cache.places:
+            return self._cache.places[parent, name]
         found = self.execute("SELECT * FROM rows WHERE parent = ? AND name = ?", (parent, bytes(name))).fetchone()
-        return None if found is None else _base_row(found)
+        return None if found is None else self._cache.found(_base_row(found))
 
     def children(self, parent: Id) -> list[BaseRow]:
         """The rows directly below `parent`, sorted by name."""
@@ -248,6 +264,7 @@ class Base(Database):
 
     def _rolled_back(self) -> None:
         self._forget_paths()
+        self._cache.clear()
 
     # changes
 
@@ -264,6 +281,7 @@ class Base(Database):
                 _signed(stat.ino), stat.btime_ns, stat.mtime_ns, stat.ctime_ns, stat.size, stat.mode,
             ),
         )  # fmt: skip
+        self._cache.written(row)
         here = self._paths.get(id)
         above = self._paths.get(parent)
         if above is None:
@@ -281,6 +299,7 @@ class Base(Database):
     def delete(self, id: Id) -> None:
         """Forget the row of `id`, if there is one. What is below it is the caller's to delete (`descendants`)."""
         self.execute("DELETE FROM rows WHERE id = ?", (id,))
+        self._cache.forget(id)
         if id in self._paths:
             self._forget_paths()
 

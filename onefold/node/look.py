@@ -57,6 +57,10 @@ class Look:
         self._hold({glance.path.parent for glance in stack})
         return stack
 
+    def only(self, paths: Iterable[RelPath]) -> None:
+        """Forget all that was seen but this."""
+        self.seen = {path: self.seen[path] for path in paths}
+
     async def again(self) -> None:
         """Look again at all that was seen: the folder was written to by us meanwhile."""
         before, self.seen = self.seen, {}

@@ -17,6 +17,7 @@ from onefold.core.messages import Forward, Problem
 from onefold.core.model import (
     COMMANDS_MAX,
     ROOT,
+    Absent,
     Applied,
     BaseRow,
     Batch,
@@ -272,8 +273,11 @@ class Proposer:
         for glance in await look.at([Glance(path, due.content, due.tree) for path, due in taken.items()]):
             due = taken.get(glance.path)
             self._add(glance.path, 0.0, due.since if due else self._clock.now(), glance.content, glance.tree)
-        if self._stance() is Stance.REVERT and not led and self._as_in_base(look.seen):
-            return  # what the placer put there
+        if self._stance() is Stance.REVERT and not led:
+            odd = self._not_as_in_base(look.seen)
+            if not odd:
+                return  # it is what the placer put there
+            look.only(odd)
         await self._landed.wait()
         async with self._placer.folder:
             if self._placer.epoch != epoch:
@@ -292,11 +296,13 @@ class Proposer:
         if led and led == self._last_words and not self._due:
             self._last_words = 0
 
-    def _as_in_base(self, seen: dict[RelPath, Observed]) -> bool:
-        if any(isinstance(o, Unknown) for o in seen.values()) or not self._unknown.keys().isdisjoint(seen):
-            return False
-        found = diff(seen, self._base)
-        return not (found.commands or found.refresh or found.look)
+    def _not_as_in_base(self, seen: dict[RelPath, Observed]) -> list[RelPath]:
+        """The places that must be looked at again before they are taken for edits."""
+        return [
+            path
+            for path, o in seen.items()
+            if isinstance(o, Unknown) or path in self._unknown or not _stands(self._base.lookup(path), o)
+        ]
 
     def _decide(self, found: Diff, taken: dict[RelPath, Due], led: int) -> None:
         stance = Stance.PROPOSE if led else self._stance()
@@ -498,6 +504,15 @@ class Proposer:
         return {
             id for id, row in settled.rows.items() if id in applied.changes and _agrees(row, applied.changes[id].after)
         }
+
+
+def _stands(row: BaseRow | None, o: Observed) -> bool:
+    """Whether `o` is what the base says."""
+    if row is None or not isinstance(o, Present):
+        return row is None and isinstance(o, Absent)
+    if o.kind is Kind.DIRECTORY:
+        return row.kind is o.kind and row.stat.same_file(o.stat) and row.mode == o.stat.mode
+    return row.stat == o.stat and row.content == o.content
 
 
 def _agrees(ours: BaseRow | None, theirs: Row | None) -> bool:
