@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import gc
 import logging
 import os
 import signal
+import sqlite3
 import sys
 import time
 from collections.abc import Iterator
@@ -31,11 +33,27 @@ from onefold.edge.strays import Strays
 from onefold.edge.tls import TlsFiles, check_own, client_context, peer_name, server_context
 from onefold.edge.transfer import PeerNetwork
 from onefold.edge.watch import InotifyWatcher
+from onefold.errors import Bug, OnefoldError, OperatorError
 from onefold.node.loop import Identity, Node, Ports
 from onefold.ports import PeerHandler
 
 ETCD_CLIENT = 2
 """Of a node's four ports, that of its etcd member's clients."""
+
+MACHINE = frozenset(
+    (
+        errno.ENOSPC,
+        errno.EDQUOT,
+        errno.EROFS,
+        errno.EIO,
+        errno.EACCES,
+        errno.EPERM,
+        errno.ENOMEM,
+        errno.EMFILE,
+        errno.ENFILE,
+    )
+)
+"""What the operator of the machine mends, not a programmer."""
 
 LEVELS = logging.getLevelNamesMapping()
 
@@ -60,7 +78,10 @@ def main(config: Config) -> int:
     _log_to_stderr(config.log_level)
     sys.setswitchinterval(0.001)
     gc.set_threshold(50_000, 20, 50)  # nearly all that we make are values without cycles
-    return uvloop.run(_run(config))
+    try:
+        return uvloop.run(_run(config))
+    except Exception as error:
+        raise _named(error) from None
 
 
 async def _run(config: Config) -> int:
@@ -92,6 +113,21 @@ def _outcome(error: BaseException | None) -> int:
     while isinstance(error, BaseExceptionGroup):
         error = error.exceptions[0]
     raise error
+
+
+def _named(error: Exception) -> OnefoldError:
+    """`error`, which broke the node, as a sentence. The traceback of what nobody foresaw goes to the log."""
+    if isinstance(error, OnefoldError) and not isinstance(error, Bug):
+        return error
+    if isinstance(error, OSError) and error.errno in MACHINE:
+        where = f" ({os.fsdecode(error.filename)})" if error.filename else ""
+        return OperatorError(f"the node cannot go on: {error.strerror}{where}", "make room, or mend the machine")
+    if isinstance(error, sqlite3.Error):
+        return OperatorError(f"the node cannot go on: {error}", "make room for the state directory, or mend its disk")
+    log.error("the node broke", exc_info=error)
+    if isinstance(error, Bug):
+        return error
+    return OnefoldError(f"the node broke ({type(error).__name__}: {error})", "report this bug, with the log")
 
 
 class _Process:

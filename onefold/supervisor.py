@@ -81,15 +81,15 @@ class Child:
         """Raises `OperatorError` when it cannot be run."""
         try:
             self.process.start()
+            assert self.process.pid is not None
+            self.due = None
+            self._started = time.monotonic()
+            self.descriptor = os.pidfd_open(self.process.pid)
+            self._pid_file.write_text(f"{self.process.pid}\n")
         except OSError as error:
             raise OperatorError(
-                f"cannot start the {self.name} ({error})", "free memory, or allow more processes"
+                f"cannot start the {self.name} ({error})", "make room on the disk and in memory"
             ) from error
-        assert self.process.pid is not None
-        self.due = None
-        self._started = time.monotonic()
-        self.descriptor = os.pidfd_open(self.process.pid)
-        self._pid_file.write_text(f"{self.process.pid}\n")
 
     def ended(self) -> tuple[int, bool]:
         """Note that it ended, and when it is due again: its exit status, and whether it died quickly."""
@@ -144,6 +144,8 @@ def run(config: Config) -> int:
     try:
         own.write_text(f"{os.getpid()}\n")
         return supervise(children)
+    except OSError as error:
+        raise OperatorError(f"cannot go on ({error})", "make room on the disk") from error
     finally:
         own.unlink(missing_ok=True)
 

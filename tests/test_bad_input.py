@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -57,19 +58,21 @@ def without_rights() -> None:
 class Cluster:
     """Nodes on this machine, each with a folder, a state directory, certificates and a `node.toml`."""
 
-    def __init__(self, place: Path, names: tuple[str, ...] = ("a",)) -> None:
+    def __init__(self, place: Path, names: tuple[str, ...] = ("a",), voters: int = 9) -> None:
         self.place = place
         self.names = names
+        self.voters = voters
         self.port = free_base_port(len(names))
         self.running: dict[str, subprocess.Popen[bytes]] = {}
         place.mkdir(parents=True, exist_ok=True)
         authority = Authority.create(place / "authority")
         for name in names:
-            self.folder(name).mkdir()
+            self.folder(name).mkdir(parents=True)
             self.certify(authority, name)
             self.configure(name)
 
     def folder(self, name: str) -> Path:
+        """On a disk of its own, the folder is a directory there: another one can then be in its way."""
         return self.place / name / "folder" if (self.place / name).is_mount() else self.place / name
 
     def state(self, name: str) -> Path:
@@ -87,13 +90,15 @@ class Cluster:
 
     def configure(self, name: str, more: str = "", **other: object) -> Path:
         """Write the node's settings: the plain ones, changed by `other`, and after them the text `more`."""
-        facts: dict[str, object] = {"name": name, "folder": str(self.folder(name)), "folder_id": "f1"} | other
+        facts: dict[str, object] = {"name": name, "folder": str(self.folder(name)), "folder_id": "f1"}
+        facts |= {"state": str(self.state(name))} | other
         lines = [
             f"{key} = {json.dumps(str(value) if isinstance(value, Path) else value)}" for key, value in facts.items()
         ]
         lines += [f"preferred = {'true' if name == self.names[0] else 'false'}", more]
         for number, member in enumerate(self.names):
             lines += ["[[members]]", f'name = "{member}"', f'address = "127.0.0.1:{self.port + 10 * number}"']
+            lines += [f"voter = {'true' if number < self.voters else 'false'}"]
         path = self.place / f"{name}.toml"
         path.write_text("\n".join(lines) + "\n")
         return path
@@ -112,8 +117,8 @@ class Cluster:
         done = command("status", "--json", "--config", str(self.place / f"{of or self.names[0]}.toml"))
         return {node["name"]: node for node in json.loads(done.stdout)["nodes"]} if done.stdout else {}
 
-    def problems(self, name: str) -> str:
-        return json.dumps(self.status().get(name, {}).get("problems", []))
+    def problems(self, name: str) -> list[dict[str, str]]:
+        return self.status().get(name, {}).get("problems", [])  # type: ignore[return-value]
 
     def ready(self) -> None:
         """Returns once every node is up, and what is written now is replicated."""
@@ -172,10 +177,10 @@ def cluster(tmp_path: Path) -> Iterator[Cluster]:
         assert "Traceback" not in log.read_text(errors="replace")
 
 
-@pytest.fixture
-def three(tmp_path: Path) -> Iterator[Cluster]:
-    """Three nodes, started and ready."""
-    made = Cluster(tmp_path, ("a", "b", "c"))
+@contextmanager
+def running(place: Path, names: tuple[str, ...], voters: int) -> Iterator[Cluster]:
+    """A cluster, started and ready."""
+    made = Cluster(place, names, voters)
     try:
         for name in made.names:
             made.start(name)
@@ -183,7 +188,7 @@ def three(tmp_path: Path) -> Iterator[Cluster]:
         yield made
     finally:
         made.close()
-    for log in tmp_path.glob("*.log"):
+    for log in place.glob("*.log"):
         assert "Traceback" not in log.read_text(errors="replace")
 
 
@@ -360,3 +365,78 @@ def test_a_certificate_of_another_authority_is_named(cluster: Cluster) -> None:
     Authority.create(cluster.place / "authority2").issue("a", ["127.0.0.1"], tls, "f1")
     (tls / "ca.crt").write_bytes(ca)
     refused(3, "does not hold by the authority", str(tls / "ca.crt"), run=cluster.configure("a"))
+
+
+# ------------------------------------------------------------------------------------------------ full disks
+
+
+@contextmanager
+def small_disk(at: Path, size: str) -> Iterator[Path]:
+    """A file system of its own at `at`, with room for `size`."""
+    at.mkdir(parents=True)
+    done = subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", at], capture_output=True, text=True)
+    if done.returncode != 0:
+        pytest.skip(f"a small disk needs the right to mount: {done.stderr.strip()}")
+    try:
+        yield at
+    finally:
+        subprocess.run(["umount", at], check=True)
+
+
+def fill(disk: Path) -> Path:
+    """Leave no room on `disk`; answers the file that takes it."""
+    filler = disk / "filler"
+    with filler.open("ab", buffering=0) as file:
+        for size in (1 << 16, 1):
+            with suppress(OSError):
+                while True:
+                    file.write(b"x" * size)
+    return filler
+
+
+def tree(folder: Path) -> dict[str, bytes]:
+    """What a reader finds in the folder."""
+    return {
+        str(path.relative_to(folder)): path.read_bytes()
+        for path in folder.rglob("*")
+        if path.is_file() and ".onefold" not in path.parts[len(folder.parts) :]
+    }
+
+
+def test_a_full_folder_is_a_named_problem_until_there_is_space(tmp_path: Path) -> None:
+    with small_disk(tmp_path / "b", "8m") as disk, running(tmp_path, ("a", "b", "c"), 3) as cluster:
+        folder = {name: cluster.folder(name) for name in cluster.names}
+        (folder["a"] / "old").write_text("old")
+        assert cluster.waits()
+        pid = (cluster.state("b") / "node.pid").read_text()
+        filler = fill(disk)
+        (folder["a"] / "big").write_bytes(os.urandom(3 << 20))
+        (folder["a"] / "small").write_bytes(os.urandom(10_000))
+        (folder["a"] / "old").write_bytes(os.urandom(20_000))
+        (folder["a"] / "tree").mkdir()
+        (folder["a"] / "tree" / "leaf").write_bytes(os.urandom(5_000))
+        eventually(lambda: tree(folder["c"]) == tree(folder["a"]))
+        for name in ("big", "small", "old", "tree/leaf"):
+            eventually(lambda name=name: [p for p in cluster.problems("b") if p["where"] == name])  # type: ignore[misc]
+        assert all(p["what"] == "the disk is full; free space" for p in cluster.problems("b"))
+        assert tree(folder["b"]) == {"old": b"old"}
+        filler.unlink()
+        eventually(lambda: tree(folder["b"]) == tree(folder["a"]))
+        eventually(lambda: not cluster.problems("b"))
+        assert (cluster.state("b") / "node.pid").read_text() == pid
+
+
+def test_a_node_whose_state_directory_is_full_says_so_and_catches_up_later(tmp_path: Path) -> None:
+    with small_disk(tmp_path / ".onefold" / "b", "16m") as disk, running(tmp_path, ("a", "b"), 1) as cluster:
+        (cluster.folder("a") / "old").write_text("old")
+        assert cluster.waits()
+        filler = fill(disk)
+        contents = {f"f{n}": os.urandom(3_000) for n in range(300)} | {"big": os.urandom(2 << 20), "old": b"new"}
+        for name, data in contents.items():
+            (cluster.folder("a") / name).write_bytes(data)
+        assert cluster.running["b"].wait(SECONDS) == 3
+        assert "free space" in cluster.log("b").read_text().splitlines()[-1]
+        assert all(data in (b"old", contents[name]) for name, data in tree(cluster.folder("b")).items())
+        filler.unlink()
+        cluster.start("b")
+        eventually(lambda: tree(cluster.folder("b")) == contents)

@@ -109,7 +109,10 @@ class Database:
         return default if found is None else found[0]
 
     def _set_meta(self, key: str, value: str | int | bytes) -> None:
-        self.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (key, value))
+        try:
+            self.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (key, value))
+        except sqlite3.Error as error:
+            raise self._trouble(error) from error
 
     @property
     def durable(self) -> int:
