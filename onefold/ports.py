@@ -96,6 +96,10 @@ class Log(Protocol):
         """Give up leadership of `term` if it is still held; nobody leads then."""
         ...
 
+    def problems(self) -> list[Problem]:
+        """What keeps the log from answering just now."""
+        ...
+
     async def close(self) -> None: ...
 
 

@@ -3,11 +3,12 @@
 Rules
   * Only what was looked at is compared, and only against the *base*: a node that lags never proposes old content.
   * Unknown proposes nothing. Absent removes the base's row and everything the base has below it.
-  * Identity is inode and birth time. What stands elsewhere under an identity of the base was *moved*, if its old place
-    was looked at and holds it no more (else it is a hard link, and a file of its own). Diff asks for places it must
-    have seen (`look`); nothing it says counts until they were.
-  * A file that replaced another file at a path is new content for the old id, whatever its inode: so editors save, and
-    readers elsewhere see one atomic replacement. A directory that replaced a directory keeps the old id, too.
+  * Identity is inode and birth time. What stands elsewhere under an identity of the base was *moved*; a file only if
+    its old place was looked at and holds it no more (else it is a hard link, and a file of its own). Diff asks for
+    places it must have seen (`look`); nothing it says counts until they were.
+  * A file that replaced another file at a path is new content for the old id, whatever its inode, and wherever the old
+    inode is now: so editors save, with a backup or without, and readers elsewhere see one atomic replacement. A
+    directory that replaced a directory keeps the old id, too, unless the old directory is seen elsewhere.
   * Order: first whatever stands in somebody's way steps aside under a name of ours in the root; then creations and
     moves, from the root downwards, so that every parent stands in its final place before its children arrive; then
     changes; then removals, deepest first.
@@ -81,14 +82,23 @@ class _Comparison:
         self.arrivals: list[tuple[RelPath, Present, BaseRow | None]] = []  # new (None) or moved here
         self.changes: list[tuple[RelPath, Present, BaseRow]] = []
         self.gone: dict[Id, BaseRow] = {}  # rows that lost their place
-        self.kept: set[Id] = set()  # rows that stand somewhere now
+        self.kept: dict[Id, RelPath] = {}  # where rows stand now
+        self.directories: dict[tuple[int, int], RelPath] = {}  # by inode and birth time
         self.news = 0
 
     def run(self) -> Diff:
-        for path in sorted(self.seen, key=lambda p: p.split(b"/")):
-            self._compare(path, self.seen[path])
+        for path, o in self.seen.items():
+            if isinstance(o, Present) and o.kind is Kind.DIRECTORY:
+                self.directories.setdefault((o.stat.ino, o.stat.btime_ns), path)
+        paths = sorted((path for path in self.seen if path), key=lambda p: p.split(b"/"))
+        for path in paths:
+            self._compare_directory(path, self.seen[path])
+        homeless = [path for path in paths if not self._compare_place(path, self.seen[path])]
+        for path in homeless:
+            self._compare_origin(path, self.seen[path])
         if self.look:
             return Diff((), (), (), tuple(self.look))
+        self.arrivals.sort(key=lambda arrival: arrival[0].split(b"/"))
         removed = self._removals()
         order = self._step_aside(removed)
         self._arrive(order)
@@ -97,46 +107,63 @@ class _Comparison:
         return Diff(tuple(self.commands), tuple(self.claims), tuple(self.refresh), ())
 
     # -------------------------------------------------------------------------------------------- what happened
+    # Three passes: where the directories stand decides in whose place anything else stands; and what stays in its place
+    # must be known before anything can be said to have moved.
 
-    def _compare(self, path: RelPath, o: Observed) -> None:
-        if not path:
-            return
+    def _compare_directory(self, path: RelPath, o: Observed) -> None:
         parent = self._standing(path.parent)
-        row = self.base.child(parent, _name(path)) if parent is not None and parent >= 0 else None
-        if isinstance(o, Absent):
-            if row is not None:
-                self.gone[row.id] = row
+        if parent is None or not isinstance(o, Present) or o.kind is not Kind.DIRECTORY:
             return
-        if not isinstance(o, Present) or parent is None:
-            return
+        row = self._row_at(parent, path)
         origin = self.base.by_inode(o.stat.ino, o.stat.btime_ns)
-        if origin is not None and origin.kind != o.kind:
-            origin = None
-        if (
-            row is not None
-            and row.kind == o.kind
-            and (origin is None or origin.id == row.id or o.kind is not Kind.DIRECTORY)
-        ):
-            # The same file, or another in its place; a file moved over another is content for the one that was there.
-            self._stays(path, o, row)
-            if origin is not None and origin.id != row.id and not self._still_there(origin):
-                self.gone.setdefault(origin.id, origin)
-            return
+        if row is not None and row.kind is Kind.DIRECTORY and row.id not in self.kept:
+            elsewhere = self.directories.get((row.stat.ino, row.stat.btime_ns), path) != path
+            if origin.id == row.id if origin is not None else not elsewhere:
+                self._stays(path, o, row)
+                return
         if row is not None:
             self.gone[row.id] = row
-        if origin is not None and origin.id not in self.kept and not self._still_there(origin):
-            self.gone.pop(origin.id, None)
-            self.kept.add(origin.id)
-            self.stands[path] = origin.id
-            self.arrivals.append((path, o, origin))
-            self._note_change(path, o, origin)
+        if origin is not None and origin.kind is Kind.DIRECTORY and origin.id not in self.kept:
+            self._moved(path, o, origin)
         else:
-            self.stands[path] = Id(NEW - 1 - self.news)  # distinct; becomes a reference when its position is known
-            self.news += 1
-            self.arrivals.append((path, o, None))
+            self._is_new(path, o)
+
+    def _compare_place(self, path: RelPath, o: Observed) -> bool:
+        """Whether all is said about `path`: no file or symlink stands there that must have come from elsewhere."""
+        parent = self._standing(path.parent)
+        if parent is None or isinstance(o, Unknown) or (isinstance(o, Present) and o.kind is Kind.DIRECTORY):
+            return True
+        row = self._row_at(parent, path)
+        if isinstance(o, Present) and row is not None and row.kind is o.kind:
+            self._stays(path, o, row)
+            return True
+        if row is not None:
+            self.gone[row.id] = row
+        return isinstance(o, Absent)
+
+    def _compare_origin(self, path: RelPath, o: Observed) -> None:
+        assert isinstance(o, Present)
+        origin = self.base.by_inode(o.stat.ino, o.stat.btime_ns)
+        if origin is None or origin.kind is not o.kind or origin.id in self.kept or self._still_there(origin):
+            self._is_new(path, o)
+        else:
+            self._moved(path, o, origin)
+
+    def _row_at(self, parent: Id, path: RelPath) -> BaseRow | None:
+        return self.base.child(parent, _name(path)) if parent >= 0 else None
+
+    def _moved(self, path: RelPath, o: Present, row: BaseRow) -> None:
+        self.gone.setdefault(row.id, row)
+        self._stays(path, o, row)
+        self.arrivals.append((path, o, row))
+
+    def _is_new(self, path: RelPath, o: Present) -> None:
+        self.stands[path] = Id(NEW - 1 - self.news)  # distinct; becomes a reference when its position is known
+        self.news += 1
+        self.arrivals.append((path, o, None))
 
     def _stays(self, path: RelPath, o: Present, row: BaseRow) -> None:
-        self.kept.add(row.id)
+        self.kept[row.id] = path
         self.stands[path] = row.id
         self._note_change(path, o, row)
 
@@ -153,25 +180,33 @@ class _Comparison:
         if path in self.seen:
             return None
         parent = self._standing(path.parent)
-        row = self.base.child(parent, _name(path)) if parent is not None and parent >= 0 else None
-        if row is None or row.kind is not Kind.DIRECTORY:
+        row = self._row_at(parent, path) if parent is not None else None
+        if row is None or row.kind is not Kind.DIRECTORY or row.id in self.kept:
             return None
         self.stands[path] = row.id
         return row.id
 
     def _still_there(self, row: BaseRow) -> bool:
-        """Whether `row` still stands at its place in the base. Asks to look there if nobody did."""
-        place = self._base_path(row)
-        o = self.seen.get(place)
-        if o is not None:
-            return isinstance(o, Unknown) or (isinstance(o, Present) and o.stat.same_file(row.stat))
-        above = place.parent
-        while above and above not in self.seen:
-            above = above.parent
-        if isinstance(self.seen.get(above), Absent):
+        """Whether the file `row` still stands at its place, wherever that is now. Asks to look if nobody did."""
+        place = self._place_now(row)
+        if place is None:
             return False
-        self.look[place] = None
-        return True
+        o = self.seen.get(place)
+        if o is None:
+            self.look[place] = None
+        return o is None or isinstance(o, Unknown) or (isinstance(o, Present) and o.stat.same_file(row.stat))
+
+    def _place_now(self, row: BaseRow) -> RelPath | None:
+        """Where `row` stands if it was not moved itself; None when a directory above it is gone."""
+        if row.parent == ROOT:
+            return RelPath(row.name)
+        above = self.base.get(row.parent)
+        if above is None:
+            return None
+        place = self.kept.get(above.id)
+        if place is None:
+            place = None if above.id in self.gone else self._place_now(above)
+        return None if place is None else place.child(row.name)
 
     def _base_path(self, row: BaseRow) -> RelPath:
         names = [row.name]

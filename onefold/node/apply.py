@@ -62,10 +62,20 @@ class Applier:
         """This node is about to append an entry that names `pack`: it may come by the watch first."""
         self._expected = {digest: pack}
 
-    def feed(self, index: int, data: bytes, pack: Pack) -> None:
+    def feed(self, index: int, entry: Entry, pack: Pack) -> None:
         """An entry that this node itself has just appended, ahead of the watch."""
         if index == self._catalogue.index + 1:
-            self._apply(index, wire.decode_entry(data), pack)
+            self._apply(index, entry, pack)
+
+    def hear(self, index: int, data: bytes) -> None:
+        """An entry that the leader has just appended, ahead of the watch, which brings it again if this one is not next.
+
+        What a leader calls committed the log has acknowledged; so applying it early can at worst be useless.
+        """
+        if index == self._catalogue.index + 1:
+            entry = wire.decode_entry(data)
+            if entry.pack is not None:
+                self._apply(index, entry, wire.decode_pack(entry.pack))
 
     @property
     def index(self) -> int:

@@ -39,6 +39,8 @@ class Holder:
             for node in self._others
             if node in connected
         ]
+        for each in asked:
+            each.add_done_callback(_heard)  # also those that nobody waits for any more
         held = 0
         if len(asked) < self._majority and self._own_counts:
             await make_own()
@@ -66,3 +68,9 @@ class Holder:
         answer = await self._peers.ask(node, hold, ANSWER_SECONDS + hold.size / BYTES_PER_SECOND_MIN)
         if not isinstance(answer, Held):
             raise PeerGone(f"{node} answered a hold with {type(answer).__name__}")
+
+
+def _heard(task: asyncio.Task[None]) -> None:
+    """Its failure, if it is one, is known of."""
+    if not task.cancelled():
+        task.exception()

@@ -40,16 +40,16 @@ class Look:
         self._bytes = 0
         self.seen: dict[RelPath, Observed] = {}
 
-    async def at(self, glances: Iterable[Glance]) -> list[Glance]:
+    async def at(self, glances: Iterable[Glance], all: bool = False) -> list[Glance]:
         """Look at each, and at what must be seen with it: a directory above that is new, all below one that is.
 
-        Answers what is left to look at when enough was seen for one batch: parents are always seen before what is
-        below them.
+        Answers what is left to look at when enough was seen for one batch (never, with `all`): parents are always seen
+        before what is below them.
         """
         stack = [*reversed(list(glances))]
         looked = 0
         with self._scanner.session():
-            while stack and self._bytes < BYTES_MAX and len(self.seen) < PATHS_MAX:
+            while stack and (all or (self._bytes < BYTES_MAX and len(self.seen) < PATHS_MAX)):
                 stack.extend(reversed(await self._one(stack.pop())))
                 looked += 1
                 if looked % SLICE == 0:
@@ -68,7 +68,7 @@ class Look:
         known = {path: seen for path, seen in before.items() if isinstance(seen, Present)}
         self._known = {**self._known, **known}
         self._bytes = 0
-        await self.at([Glance(path) for path in before])
+        await self.at([Glance(path) for path in before], all=True)
 
     async def _one(self, glance: Glance) -> list[Glance]:
         path = glance.path

@@ -14,8 +14,10 @@ import structlog
 from onefold.core import wire
 from onefold.core.catalogue import Catalogue
 from onefold.core.messages import (
+    Arrived,
     Ask,
     Cluster,
+    Committed,
     Flush,
     Flushed,
     Forward,
@@ -63,6 +65,7 @@ from onefold.ports import (
 DIGESTS_TOLD = 16
 DRAIN_SECONDS = 1.0
 FLUSH_SECONDS = 30.0
+REPORT_SECONDS = 1.0
 STOP_SECONDS = 3.0
 
 log = structlog.get_logger()
@@ -157,7 +160,7 @@ class Node:
             who.copies,
             who.quiet_seconds,
         )
-        self.reporter = Reporter(ports.peers, ports.clock, self._report)
+        self.reporter = Reporter(ports.peers, ports.clock, self._report, self._leads)
         self.elector = Elector(
             who.name,
             who.voters,
@@ -241,7 +244,11 @@ class Node:
     def _expect(self, digest: bytes, pack: Pack) -> None:
         self.applier.expect(digest, pack)
 
-    def _committed(self, index: int, entry: bytes, pack: Pack) -> None:
+    def _committed(self, index: int, entry: Entry, encoded: bytes, pack: Pack) -> None:
+        if entry.pack is not None:
+            told = Committed(entry.term, index, encoded)
+            for node in self._ports.peers.connected():
+                self._ports.peers.tell(node, told)
         flight = self.proposer.flight
         mine = next((b for b in pack.batches if flight and b.origin == flight.proposal.batch.origin), None)
         since = flight.since if mine and flight else self._ports.clock.now()
@@ -262,14 +269,13 @@ class Node:
         self._advance()
 
     def _in_place(self, index: int) -> None:
-        if index > 0 or self._catalogue.seeded:
-            self._everywhere()
+        self.reporter.arrive(index)
+        self._everywhere()
         self._advance()
 
     def _advance(self) -> None:
         """Something that others may wait for has moved on."""
         self._progress.set()
-        self.reporter.change()
         self.proposer.advance()
 
     def _look_again(self, path: RelPath) -> None:
@@ -328,6 +334,7 @@ class Node:
             self.proposer.deposed(deposed)
         self.proposer.stance_changed()
         self._advance()
+        self.reporter.change()
 
     # -------------------------------------------------------------------------------------------- peers
 
@@ -350,8 +357,18 @@ class Node:
         raise PeerRefused(f"{self.who.name} does not know what to do with {type(message).__name__}", "upgrade it")
 
     def heard(self, peer: str, message: Message) -> None:
-        if not isinstance(message, Report) or peer != message.node:
-            return
+        if isinstance(message, Committed):
+            leader = self.elector.leader
+            if leader is not None and (leader.node, leader.term) == (peer, message.term):
+                self.applier.hear(message.index, message.entry)
+        elif isinstance(message, Arrived):
+            self.reporter.arrived_at(peer, message.in_place)
+            self._everywhere()
+            self._progress.set()
+        elif isinstance(message, Report) and peer == message.node:
+            self._heard_report(peer, message)
+
+    def _heard_report(self, peer: str, message: Report) -> None:
         self.reporter.reports[peer] = message
         try:
             self.applier.check(peer, message.digests)
@@ -445,6 +462,9 @@ class Node:
         await happened(self._progress, 0.05)
 
     async def _wait(self, seconds: float) -> Message:
+        leader = self._leads()
+        if leader and leader != self.who.name:  # who hears first where everyone is
+            return await self._ports.peers.ask(leader, Wait(seconds), seconds + REPORT_SECONDS)
         try:
             async with asyncio.timeout(seconds):
                 peers = [n for n in self.who.members if n in self._ports.peers.connected()]
@@ -499,7 +519,7 @@ class Node:
         )
 
     def _problems(self) -> list[Problem]:
-        found = [*self._ports.watcher.problems(), *self._ports.peers.problems()]
+        found = [*self._ports.log.problems(), *self._ports.watcher.problems(), *self._ports.peers.problems()]
         found += [*self.proposer.problems(), *self.placer.problems()]
         if self._diverged is not None:
             found.insert(0, self._diverged)

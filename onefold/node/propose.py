@@ -38,10 +38,10 @@ from onefold.core.views import RowView
 from onefold.errors import ContentMismatch, PeerError
 from onefold.node.append import Appender, Proposal
 from onefold.node.hold import Holder
-from onefold.node.look import Glance, Look
+from onefold.node.look import Glance, Look, remembered
 from onefold.node.place import Placer, chunks, store
 from onefold.node.waiting import happened
-from onefold.ports import CHANGING, BaseStore, Clock, Hint, Listing, Objects, Peers, Scanner, Spawn
+from onefold.ports import CHANGING, LARGE, BaseStore, Clock, Hint, Listing, Objects, Peers, Scanner, Spawn
 
 REVERT_SECONDS = 0.025
 """Where edits are not proposed, nearly all that is seen is what the placer put there: it is looked at in batches, and
@@ -138,6 +138,7 @@ class Proposer:
         self._held: set[bytes] = set()
         self._holding: dict[RelPath, asyncio.Task[None]] = {}
         self._taken: dict[RelPath, Present] = {}
+        self._restless: dict[RelPath, float] = {}  # large files that changed while they were held: since when
         self._unknown: dict[RelPath, str] = {}
         self._wake = asyncio.Event()
         self._landed = asyncio.Event()
@@ -284,9 +285,12 @@ class Proposer:
                 await look.again()
             seen = self._proposable(look.seen, taken)
             found = diff(seen, self._base)
+            asked: dict[RelPath, Observed] = {}
             while found.look:
-                await look.at([Glance(path) for path in found.look])
-                seen = self._proposable(look.seen, taken)
+                # Of a place that cannot be proposed yet nothing is known: asked for again, it would be for ever.
+                asked.update(dict.fromkeys(found.look, CHANGING))
+                await look.at([Glance(path) for path in found.look], all=True)
+                seen = asked | self._proposable(look.seen, taken)
                 found = diff(seen, self._base)
             if found.refresh:
                 with self._base.transaction():
@@ -325,8 +329,9 @@ class Proposer:
         """`seen` without what cannot be proposed yet: unknown, restless, or large and not yet held by a majority."""
         proposable: dict[RelPath, Observed] = {}
         for path, o in seen.items():
-            if o is CHANGING and path in self._taken:
-                o = self._taken.pop(path)
+            copy = self._taken.pop(path, None)
+            if copy is not None and _is_later_state_of(o, copy):
+                o = seen[path] = copy
             if isinstance(o, Unknown):
                 self._not_known(path, o, taken.get(path))
                 continue
@@ -372,7 +377,8 @@ class Proposer:
         if row is not None and row.content == o.content:
             return False
         if path not in self._holding:
-            self._holding[path] = self._spawn(self._have_held(path, o))
+            restless = self._clock.now() - self._restless.get(path, self._clock.now()) >= RESTLESS_SECONDS
+            self._holding[path] = self._spawn(self._take_copy(path) if restless else self._have_held(path, o))
         return True
 
     async def _have_held(self, path: RelPath, o: Present) -> None:
@@ -381,13 +387,21 @@ class Proposer:
                 self._objects.receive, o.content, o.stat.size, chunks(os.path.join(self._root, path))
             )
 
+        since = self._clock.now()
         self.serving[o.content] = path
         try:
             await self._holder.hold(o.content, o.stat.size, None, own)
             self._held.add(o.content)
             self._lately[path] = o
+            self._restless.pop(path, None)
         except (PeerError, ContentMismatch, OSError) as error:
-            log.warning("content is not held yet", path=show(path), error=str(error))
+            del self.serving[o.content]
+            if self._scanner.observe(path, remembered(path, o), False) is LARGE:  # it was written to meanwhile
+                log.info("a file changed before it was held", path=show(path))
+                self._restless.setdefault(path, since)
+            else:
+                log.warning("content is not held yet", path=show(path), error=str(error))
+                self._restless.pop(path, None)
             await self._clock.sleep(RESEND_SECONDS)
         finally:
             del self._holding[path]
@@ -396,6 +410,7 @@ class Proposer:
     async def _take_copy(self, path: RelPath) -> None:
         """Take a version of a file that never rests: from a copy that becomes an object of ours."""
         copy = self._copies / secrets.token_hex(8)
+        self._restless.pop(path, None)
         try:
             o = await asyncio.to_thread(self._scanner.observe_snapshot, path, copy)
             if isinstance(o, Present) and o.kind is Kind.FILE:
@@ -455,17 +470,19 @@ class Proposer:
         """Send the batch in flight to whoever leads, and again whenever that changes, until it lands."""
         if self._routed is not None:
             self._routed.cancel()
-        self._routed = self._spawn(self._send()) if self.flight is not None else None
+            self._routed = None
+        if self.flight is not None and self._leader() == self._me:
+            self._appender.submit(self.flight.proposal)  # it answers for it while it leads
+        elif self.flight is not None:
+            self._routed = self._spawn(self._send(self.flight))
 
-    async def _send(self) -> None:
-        while self.flight is not None:
-            flight, leader = self.flight, self._leader()
-            if leader == self._me:
-                self._appender.submit(flight.proposal)
-            elif leader:
-                batch, contents = flight.proposal.batch, flight.proposal.contents
+    async def _send(self, flight: Flight) -> None:
+        while self.flight is flight:
+            leader = self._leader()
+            if leader and leader != self._me:
                 try:
-                    await self._peers.ask(leader, Forward(batch, contents, flight.led), RESEND_SECONDS)
+                    forward = Forward(flight.proposal.batch, flight.proposal.contents, flight.led)
+                    await self._peers.ask(leader, forward, RESEND_SECONDS)
                 except PeerError as error:
                     log.info("a batch was not taken", leader=leader, error=str(error))
             await self._clock.sleep(RESEND_SECONDS)
@@ -519,6 +536,11 @@ def _agrees(ours: BaseRow | None, theirs: Row | None) -> bool:
     if ours is None or theirs is None:
         return ours is None and theirs is None
     return (ours.version, ours.parent, ours.name) == (theirs.version, theirs.parent, theirs.name)
+
+
+def _is_later_state_of(o: Observed, copy: Present) -> bool:
+    """Whether `o` is the file that `copy` is a copy of, and is to be proposed as that: it does not rest yet."""
+    return o is CHANGING or (isinstance(o, Present) and o.data is None and o.stat.same_file(copy.stat))
 
 
 async def _nothing() -> None:

@@ -8,32 +8,34 @@ from collections.abc import Callable, Iterable
 
 import msgspec
 
-from onefold.core.messages import Recent, Report
+from onefold.core.messages import Arrived, Recent, Report
 from onefold.core.model import Move, Pack, Put, Remove
 from onefold.core.paths import show
 from onefold.node.waiting import happened
 from onefold.ports import Clock, Peers
 
 HEARTBEAT_SECONDS = 0.2
-SPACING_SECONDS = 0.005
-"""Least time between two reports: a burst of entries is told of once."""
+SPACING_SECONDS = 0.02
+"""Least time between two reports."""
 RECENT_KEPT = 64
 
 
 class Reporter:
-    """Tells every peer about this node: at once when something changes, and as a heartbeat."""
+    """Tells every peer about this node, as a heartbeat, and the leader at once where the folder has arrived."""
 
-    def __init__(self, peers: Peers, clock: Clock, make: Callable[[], Report]) -> None:
+    def __init__(self, peers: Peers, clock: Clock, make: Callable[[], Report], leader: Callable[[], str]) -> None:
+        """`make` makes this node's report; `leader` says who leads ("" for nobody)."""
         self._peers = peers
         self._clock = clock
         self._make = make
+        self._leader = leader
         self._changed = asyncio.Event()
         self.reports: dict[str, Report] = {}
         self.recent: OrderedDict[int, Recent] = OrderedDict()
         self._since: dict[int, float] = {}
 
     def change(self) -> None:
-        """Something that the report tells is different now."""
+        """Something is different that peers should know before the next heartbeat."""
         self._changed.set()
 
     async def run(self) -> None:
@@ -44,6 +46,18 @@ class Reporter:
                 self._peers.tell(node, report)
             await self._clock.sleep(SPACING_SECONDS)
             await happened(self._changed, HEARTBEAT_SECONDS - SPACING_SECONDS)
+
+    def arrive(self, index: int) -> None:
+        """This node's folder is in place at `index`."""
+        leader = self._leader()
+        if leader in self._peers.connected():
+            self._peers.tell(leader, Arrived(index))
+
+    def arrived_at(self, node: str, index: int) -> None:
+        """`node` told that it is in place at `index`."""
+        report = self.reports.get(node)
+        if report is not None and report.in_place < index:
+            self.reports[node] = msgspec.structs.replace(report, in_place=index, applied=max(report.applied, index))
 
     # -------------------------------------------------------------------------------------------- until everywhere
 
