@@ -395,7 +395,7 @@ class Proposer:
             self._lately[path] = o
             self._restless.pop(path, None)
         except (PeerError, ContentMismatch, OSError) as error:
-            del self.serving[o.content]
+            self.serving.pop(o.content, None)
             if self._scanner.observe(path, remembered(path, o), False) is LARGE:  # it was written to meanwhile
                 log.info("a file changed before it was held", path=show(path))
                 self._restless.setdefault(path, since)
