@@ -103,6 +103,7 @@ class _Endpoint:
         self._connection: Connection | None = None
         self._connecting: asyncio.Task[Connection] | None = None
         self._backoff_s = 0.0
+        self._failure = ""
         self.not_before = 0.0
         """When a new connection may be tried (the loop's time)."""
         self.shunned_until = 0.0
@@ -114,7 +115,7 @@ class _Endpoint:
         if self._connecting is None:
             loop = asyncio.get_running_loop()
             if loop.time() < self.not_before:
-                raise Broken("it did not answer just now")
+                raise Broken(self._failure)
             self._connecting = loop.create_task(self._connect())
             self._connecting.add_done_callback(self._connected)
         return await asyncio.shield(self._connecting)
@@ -143,10 +144,12 @@ class _Endpoint:
         self._connecting = None
         if task.cancelled():
             return
-        if task.exception() is None:
+        failure = task.exception()
+        if failure is None:
             self._connection = task.result()
             self._backoff_s = 0.0
         else:
+            self._failure = str(failure)
             self._backoff_s = min(BACKOFF_MAX_S, max(BACKOFF_FIRST_S, self._backoff_s * 2))
             self.not_before = asyncio.get_running_loop().time() + self._backoff_s
 
@@ -167,6 +170,8 @@ class EtcdClient:
         self._endpoints = [_Endpoint(url.rstrip("/"), context) for url in endpoints]
         self._attempt_s = attempt_s
         self._total_s = total_s
+        self.unanswered: LogUnavailable | None = None
+        """How the newest call failed; None when it was answered."""
 
     async def call(self, method: Method[Q, A], request: Q, attempt_s: float | None = None) -> A:
         """Ask, and repeat until answered. `attempt_s` is the patience with each endpoint.
@@ -184,7 +189,9 @@ class EtcdClient:
                 try:
                     async with asyncio.timeout(patience):
                         connection = await endpoint.connection()
-                        return method.parse(await connection.call(method.path, message))
+                        answer = method.parse(await connection.call(method.path, message))
+                    self.unanswered = None
+                    return answer
                 except TimeoutError:
                     why = Broken(f"{endpoint.url} did not answer in {patience:g} s")
                     endpoint.shunned_until = loop.time() + SHUNNED_S
@@ -196,10 +203,10 @@ class EtcdClient:
                     why = error
             # All refused at once (connections refused, no leader): wait a little, or this loop would spin.
             await asyncio.sleep(BACKOFF_FIRST_S)
-        raise LogUnavailable(
-            f"no majority of etcd answered in {self._total_s:g} s (last: {why})",
-            "see that a majority of the voters is running and reachable",
-        ) from why
+        what = f"no majority of etcd answered in {self._total_s:g} s (last: {why})"
+        fix = "see that a majority of the voters is running and reachable"
+        self.unanswered = LogUnavailable(what, fix)
+        raise LogUnavailable(what, fix) from why
 
     async def ask(self, url: str, method: Method[Q, A], request: Q) -> A:
         """Ask the endpoint at `url`, once. Raises `Broken` or `Refusal`."""

@@ -22,6 +22,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 
 import msgspec
 
+from onefold.core.messages import Problem
 from onefold.edge import etcd_pb2 as pb
 from onefold.edge.etcd_client import GRANT, KEEP_ALIVE, MEMBERS, MOVE_LEADER, RANGE, REVOKE, STATUS, TXN, EtcdClient
 from onefold.edge.grpc_wire import Broken, Refusal
@@ -347,6 +348,11 @@ class EtcdLog:
         """The members of the etcd cluster, by name."""
         answer = await self._client.call(MEMBERS, pb.MemberListRequest())
         return sorted((Member(m.name, tuple(m.client_urls)) for m in answer.members), key=lambda member: member.name)
+
+    def problems(self) -> list[Problem]:
+        """See `ports.Log`. An idle log is asked every `IDLE_S`, so this is never old."""
+        error = self._client.unanswered
+        return [] if error is None else [Problem(f"edits wait: {error.what}", "", error.fix)]
 
     async def close(self) -> None:
         """Let go of everything. Leadership that was not resigned ends with its lease."""

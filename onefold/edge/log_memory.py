@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable
 
+from onefold.core.messages import Problem
 from onefold.errors import Bug, LogUnavailable, OperatorError
 from onefold.ports import Append, Leader
 
@@ -135,6 +136,9 @@ class MemoryLog:
             self._cluster.leader = None
             self._cluster.write()
             self._answer()
+
+    def problems(self) -> list[Problem]:
+        return [] if self._reachable else [Problem("the log does not answer", "", "mend the connection to it")]
 
     async def close(self) -> None:
         self._cluster._changed.discard(self._wake)
