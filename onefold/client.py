@@ -38,7 +38,9 @@ class Client:
         try:
             async with asyncio.timeout(seconds):
                 reader, writer = await asyncio.open_connection(*member.address, ssl=tls)
-        except (OSError, ssl.SSLError, TimeoutError) as error:
+        except ssl.SSLError as error:
+            raise _no_tls(member.name, error) from error
+        except (OSError, TimeoutError) as error:
             raise PeerGone(f"{member.name} does not answer at {member.address}", "start it") from error
         client = cls(member.name, reader, writer)
         try:
@@ -85,5 +87,14 @@ class Client:
                 return kind, number, decode_message(await self._reader.readexactly(size))
         except TimeoutError as error:
             raise PeerGone(f"{self._name} did not answer within {seconds:g} s") from error
+        except ssl.SSLError as error:
+            raise _no_tls(self._name, error) from error
         except (OSError, asyncio.IncompleteReadError) as error:
             raise PeerGone(f"{self._name} closed the connection") from error
+
+
+def _no_tls(node: str, error: ssl.SSLError) -> PeerRefused:
+    reason = error.verify_message if isinstance(error, ssl.SSLCertVerificationError) else error.reason
+    return PeerRefused(
+        f"no TLS with {node} ({reason})", "give both certificates of the same authority (onefold certify)"
+    )

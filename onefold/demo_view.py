@@ -14,7 +14,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, NamedTuple, Protocol, Self
 
-from onefold.core.messages import Recent, Report
+from onefold.core.messages import Problem, Recent, Report
 from onefold.core.paths import show
 
 if TYPE_CHECKING:
@@ -242,7 +242,9 @@ def _state(node: Seen) -> str:
 
 def problems(report: Report) -> list[str]:
     """A node's problems, a sentence each."""
-    return [
-        f"{p.what}{f' ({printable(p.where)})' if p.where else ''}{f': {p.fix}' if p.fix else ''}"
-        for p in report.problems
-    ]
+    return [sentence(problem) for problem in report.problems]
+
+
+def sentence(problem: Problem) -> str:
+    where = f" ({printable(problem.where)})" if problem.where else ""
+    return f"{printable(problem.what)}{where}{f': {problem.fix}' if problem.fix else ''}"

@@ -14,20 +14,24 @@ from typing import Any, NamedTuple
 
 from onefold.client import Client
 from onefold.config import Config, Member, load
-from onefold.core.messages import Ask, Cluster, Flushed, Message, Moved, MoveLeader, Report, Wait
+from onefold.core.messages import Ask, Cluster, Flushed, Message, Moved, MoveLeader, Problem, Report, Wait
 from onefold.demo_dir import configs
-from onefold.errors import OperatorError, PeerGone, PeerRefused, UserError
+from onefold.errors import OperatorError, PeerError, PeerGone, PeerRefused, UserError
 
 ASK_SECONDS = 3.0
 MOVE_SECONDS = 10.0
 
 
 class State(NamedTuple):
-    """The cluster as its live nodes see it: the leader of the newest term, and each member's report (None: down)."""
+    """The cluster as its live nodes see it: the leader of the newest term, and each member's report (None: down).
+
+    `refused`: why a node that answers is down for us.
+    """
 
     leader: str
     term: int
     nodes: dict[str, Report | None]
+    refused: dict[str, Problem]
 
 
 def settings(config: Path | None, data: Path) -> Config:
@@ -37,10 +41,12 @@ def settings(config: Path | None, data: Path) -> Config:
 
 def cluster(config: Config) -> State:
     """Ask every member."""
-    reports = asyncio.run(_reports(config))
+    answers = asyncio.run(_reports(config))
+    reports = {name: answer if isinstance(answer, Report) else None for name, answer in answers.items()}
     known = [report for report in reports.values() if report is not None]
     newest = max(known, key=lambda report: report.term, default=None)
-    return State(newest.leader if newest else "", newest.term if newest else 0, reports)
+    refused = {name: answer for name, answer in answers.items() if isinstance(answer, Problem)}
+    return State(newest.leader if newest else "", newest.term if newest else 0, reports, refused)
 
 
 def wait(config: Config, seconds: float) -> int:
@@ -70,6 +76,8 @@ def move(config: Config, node: str) -> Moved:
 def require_answer(state: State) -> None:
     """Raises `OperatorError` when no node answered."""
     if all(report is None for report in state.nodes.values()):
+        for problem in state.refused.values():
+            raise PeerRefused(problem.what, problem.fix)
         raise OperatorError(f"no node answers ({', '.join(state.nodes)})", "start one: onefold demo, or onefold run")
 
 
@@ -81,16 +89,17 @@ def require_leader(state: State) -> str:
 
 
 def as_json(state: State) -> str:
-    nodes = [{"name": name, **_facts(report)} for name, report in state.nodes.items()]
+    nodes = [{"name": name, **_facts(report, state.refused.get(name))} for name, report in state.nodes.items()]
     return json.dumps({"leader": state.leader, "term": state.term, "nodes": nodes}, indent=2)
 
 
 def show(state: State) -> None:
     """On a terminal a table, else lines; problems below."""
-    from onefold.demo_view import Seen, problems, rows, table
+    from onefold.demo_view import Seen, problems, rows, sentence, table
 
     seen = [Seen(name, False, None, report) for name, report in state.nodes.items()]
     lines = [f"{node.name}: {what}" for node in seen if node.report for what in problems(node.report)]
+    lines += [f"{name}: {sentence(problem)}" for name, problem in state.refused.items()]
     if sys.stdout.isatty():
         from rich.console import Console
 
@@ -103,7 +112,7 @@ def show(state: State) -> None:
         print(row)  # noqa: T201
 
 
-def _facts(report: Report | None) -> dict[str, Any]:
+def _facts(report: Report | None, refused: Problem | None) -> dict[str, Any]:
     if report is None:
         return {
             "role": "down",
@@ -113,7 +122,7 @@ def _facts(report: Report | None) -> dict[str, Any]:
             "digest": None,
             "files": None,
             "strays": None,
-            "problems": [],
+            "problems": [_problem(refused)] if refused is not None else [],
         }
     return {
         "role": report.role,
@@ -123,20 +132,27 @@ def _facts(report: Report | None) -> dict[str, Any]:
         "digest": dict(report.digests).get(report.applied, b"").hex(),
         "files": report.files,
         "strays": report.strays,
-        "problems": [{"what": p.what, "where": p.where, "fix": p.fix} for p in report.problems],
+        "problems": [_problem(problem) for problem in report.problems],
     }
 
 
-async def _reports(config: Config) -> dict[str, Report | None]:
+def _problem(problem: Problem) -> dict[str, str]:
+    return {"what": problem.what, "where": problem.where, "fix": problem.fix}
+
+
+async def _reports(config: Config) -> dict[str, Report | Problem | None]:
     reports = await asyncio.gather(*(_report(config, member) for member in config.members))
     return {member.name: report for member, report in zip(config.members, reports, strict=True)}
 
 
-async def _report(config: Config, member: Member) -> Report | None:
+async def _report(config: Config, member: Member) -> Report | Problem | None:
+    """What `member` says of itself; a problem when it does not let us in; None when it does not answer."""
     try:
         answer = await _ask(config, member, Ask(), ASK_SECONDS)
     except PeerGone:
         return None
+    except PeerError as error:
+        return Problem(error.what, "", error.fix)
     return answer.reports[0] if isinstance(answer, Cluster) else None
 
 
@@ -149,15 +165,21 @@ async def _ask(config: Config, member: Member, message: Message, seconds: float)
 
 
 async def _ask_any(config: Config, message: Message, seconds: float) -> Message:
-    """The answer of the first member that can be reached. Raises `PeerRefused`, or `PeerGone` when none can."""
+    """The answer of the first member that lets us in. Raises `PeerError`: its refusal, or that there is none."""
+    refused: PeerRefused | None = None
     for member in config.members:
         try:
             client = await Client.connect(config, member, ASK_SECONDS)
         except PeerGone:
             continue
+        except PeerRefused as error:
+            refused = error
+            continue
         try:
             return await client.ask(message, seconds)
         finally:
             client.close()
+    if refused is not None:
+        raise refused
     names = ", ".join(member.name for member in config.members)
     raise PeerGone(f"no node answers ({names})", "start one: onefold demo, or onefold run")

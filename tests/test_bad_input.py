@@ -367,6 +367,69 @@ def test_a_certificate_of_another_authority_is_named(cluster: Cluster) -> None:
     refused(3, "does not hold by the authority", str(tls / "ca.crt"), run=cluster.configure("a"))
 
 
+# ------------------------------------------------------------------------------------------------ other members
+
+
+@contextmanager
+def started(place: Path, names: tuple[str, ...], *start: str) -> Iterator[Cluster]:
+    """A cluster of which only the nodes `start` are started; they may have nobody to agree with."""
+    made = Cluster(place, names)
+    try:
+        for name in start:
+            made.start(name)
+        yield made
+    finally:
+        made.close()
+    for log in place.glob("*.log"):
+        assert "Traceback" not in log.read_text(errors="replace")
+
+
+def test_no_majority_is_a_named_problem_until_there_is_one(tmp_path: Path) -> None:
+    with started(tmp_path, ("a", "b", "c"), "a") as cluster:
+        (cluster.folder("a") / "x").write_text("x")
+        eventually(lambda: any("no majority of etcd answered" in p["what"] for p in cluster.problems("a")))
+        nodes = cluster.status()
+        assert [nodes[name]["role"] for name in cluster.names] == ["voter", "down", "down"]
+        moved = command("leader", "move", "b", "--config", str(tmp_path / "a.toml"))
+        assert (moved.returncode, moved.stderr.count("\n")) == (4, 1)
+        waited = command("wait", "--timeout", "0.1", "--config", str(tmp_path / "a.toml"))
+        assert (waited.returncode, waited.stderr.count("\n")) == (4, 1)
+        cluster.start("b")
+        eventually(lambda: (cluster.folder("b") / "x").exists())
+        eventually(lambda: not cluster.problems("a"))
+
+
+def test_a_peer_with_a_certificate_of_another_authority_is_a_named_problem(tmp_path: Path) -> None:
+    with started(tmp_path, ("a", "b", "c"), "a", "b") as cluster:
+        cluster.certify(Authority.create(tmp_path / "authority2"), "c")
+        cluster.start("c")
+        eventually(lambda: any("c" in p["what"].split() and "certificate" in p["fix"] for p in cluster.problems("a")))
+        assert cluster.waits()
+
+
+def test_a_peer_of_another_cluster_is_a_named_problem(tmp_path: Path) -> None:
+    with started(tmp_path, ("a", "b", "c"), "a", "b") as cluster:
+        cluster.configure("c", folder_id="f2")
+        cluster.start("c")
+        eventually(lambda: any("and c folder f2" in p["what"] for p in cluster.problems("a")))
+        assert cluster.waits()
+
+
+def test_an_etcd_of_ours_that_does_not_answer_is_a_named_problem(cluster: Cluster) -> None:
+    cluster.configure("a", f'[etcd]\nendpoints = ["127.0.0.1:{cluster.port + 2}"]')
+    cluster.start("a")
+    eventually(lambda: any("Connection refused" in p["what"] for p in cluster.problems("a")))
+
+
+@pytest.mark.parametrize("words", [("status",), ("wait",), ("leader", "show"), ("leader", "move", "a")])
+def test_questions_to_a_cluster_that_is_down_are_answered_by_a_sentence(
+    cluster: Cluster, words: tuple[str, ...]
+) -> None:
+    done = command(*words, "--config", str(cluster.place / "a.toml"))
+    assert done.returncode in (3, 4)
+    assert done.stderr == "onefold: no node answers (a): start one: onefold demo, or onefold run\n"
+
+
 # ------------------------------------------------------------------------------------------------ full disks
 
 

@@ -159,7 +159,7 @@ def test_a_command_works_from_a_directory_that_holds_modules_named_like_ours(tmp
 
 def test_json_has_what_programs_need() -> None:
     problem = Problem("cannot write", "a/b", "make room")
-    state = State("node1", 7, {"node1": report("node1", role="leader", problems=(problem,)), "node2": None})
+    state = State("node1", 7, {"node1": report("node1", role="leader", problems=(problem,)), "node2": None}, {})
     shown = json.loads(as_json(state))
     assert (shown["leader"], shown["term"]) == ("node1", 7)
     up, down = shown["nodes"]
