@@ -249,7 +249,7 @@ class Node:
             told = Committed(entry.term, index, encoded)
             for node in self._ports.peers.connected():
                 self._ports.peers.tell(node, told)
-        flight = self.proposer.flight
+        flight = self.proposer.newest
         mine = next((b for b in pack.batches if flight and b.origin == flight.proposal.batch.origin), None)
         since = flight.since if mine and flight else self._ports.clock.now()
         path = flight.claims[0].path if mine and flight else b""

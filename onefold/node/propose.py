@@ -147,6 +147,8 @@ class Proposer:
         self._last_words = 0
         self._routed: asyncio.Task[None] | None = None
         self.flight: Flight | None = None
+        self.newest: Flight | None = None
+        """The batch in flight, or the last one that was: it may land before its append is answered."""
         self.serving: dict[bytes, RelPath] = {}
         """Large content of files here that voters may ask for before its entry is in the log."""
 
@@ -449,7 +451,7 @@ class Proposer:
         self, batch: Batch, claims: tuple[Claim, ...], contents: dict[bytes, bytes], since: float, led: int
     ) -> None:
         assert len(batch.commands) <= COMMANDS_MAX
-        self.flight = Flight(Proposal(batch, contents), claims, led, since)
+        self.flight = self.newest = Flight(Proposal(batch, contents), claims, led, since)
         self._landed.clear()
         self._route()
 
