@@ -147,7 +147,7 @@ class _Process:
         self._materialiser = FolderMaterialiser(root, self._strays, state)
         self._watcher = InotifyWatcher(root)
         copies = state / "copies"
-        copies.mkdir(exist_ok=True)
+        copies.mkdir(mode=0o700, exist_ok=True)
         for leftover in copies.iterdir():
             leftover.unlink()
         self._log = self._open_log()

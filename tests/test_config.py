@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from onefold.certify import certify_node, open_authority
 from onefold.claim import claim
 from onefold.config import SETTINGS, Config, documentation, load
 from onefold.errors import BadSetting, OperatorError
@@ -119,12 +120,30 @@ def test_docs_name_every_setting_and_are_current() -> None:
 # ------------------------------------------------------------------------------------------------ the claim
 
 
+def free_ports() -> int:
+    """The first of four ports that nobody uses, below those that the kernel gives to outgoing connections."""
+    for first in range(10_000 + os.getpid() % 1000 * 8, 19_000, 8):
+        sockets = []
+        try:
+            for port in range(first, first + 4):
+                sockets.append(socket.create_server(("127.0.0.1", port)))
+        except OSError:
+            continue
+        finally:
+            for each in sockets:
+                each.close()
+        return first
+    raise AssertionError("no free ports")
+
+
 @pytest.fixture
 def config(make: Make, tmp_path: Path) -> Config:
     (tmp_path / "folder").mkdir()
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        port = min(probe.getsockname()[1], 65_000)
-    return make(GOOD.replace("7400", str(port)).replace("7410", str(port + 10)))
+    port = free_ports()
+    config = make(GOOD.replace("7400", str(port)).replace("7410", str(port + 10)))
+    config.state.mkdir(mode=0o700, parents=True)
+    certify_node(open_authority(tmp_path / "authority"), "a", "127.0.0.1", "www", config.tls)
+    return config
 
 
 def claimed(config: Config) -> None:
