@@ -99,7 +99,10 @@ class CatalogueStore(Database):
         if (parent, name) in self._cache.places:
             return self._cache.places[parent, name]
         found = self.execute("SELECT * FROM rows WHERE parent = ? AND name = ?", (parent, bytes(name))).fetchone()
-        return None if found is None else self._cache.found(_row(found))
+        if found is None:
+            self._cache.missing(parent, name)
+            return None
+        return self._cache.found(_row(found))
 
     def children(self, parent: Id) -> list[Row]:
         return [_row(t) for t in self.execute("SELECT * FROM rows WHERE parent = ? ORDER BY name", (parent,))]
@@ -178,7 +181,10 @@ class Base(Database):
         if (parent, name) in self._cache.places:
             return self._cache.places[parent, name]
         found = self.execute("SELECT * FROM rows WHERE parent = ? AND name = ?", (parent, bytes(name))).fetchone()
-        return None if found is None else self._cache.found(_base_row(found))
+        if found is None:
+            self._cache.missing(parent, name)
+            return None
+        return self._cache.found(_base_row(found))
 
     def children(self, parent: Id) -> list[BaseRow]:
         """The rows directly below `parent`, sorted by name."""

@@ -56,8 +56,14 @@ class RowCache(Generic[R]):
             self.clear()
         old = self.ids.get(id)
         if old is not None:
-            self.places.pop((old.parent, old.name), None)
+            self.places[old.parent, old.name] = None
         self.ids[id] = None
+
+    def missing(self, parent: Id, name: bytes) -> None:
+        """The store has no row at this place."""
+        if len(self.places) >= ROWS_MAX:
+            self.clear()
+        self.places[parent, bytes(name)] = None
 
     def clear(self) -> None:
         self.ids.clear()

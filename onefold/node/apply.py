@@ -68,7 +68,7 @@ class Applier:
             self._apply(index, entry, pack)
 
     def hear(self, index: int, data: bytes) -> None:
-        """An entry that the leader has just appended, ahead of the watch, which brings it again if this one is not next.
+        """An entry that the leader has just appended, ahead of the watch, which brings it again if it is not the next.
 
         What a leader calls committed the log has acknowledged; so applying it early can at worst be useless.
         """

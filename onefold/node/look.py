@@ -20,11 +20,15 @@ SLICE = 64
 
 
 class Glance(msgspec.Struct, frozen=True):
-    """One place to look at: hash its content though its stat is unchanged (`content`), and all below it (`tree`)."""
+    """One place to look at: hash its content though its stat is unchanged (`content`), and all below it (`tree`).
+
+    `patient`: it is being written to, as far as is known; if it is large, leave it for later.
+    """
 
     path: RelPath
     content: bool = False
     tree: bool = False
+    patient: bool = False
 
 
 class Look:
@@ -39,6 +43,7 @@ class Look:
         self._trees: set[RelPath] = set()  # directories below which everything is looked at
         self._bytes = 0
         self.seen: dict[RelPath, Observed] = {}
+        self.postponed: list[RelPath] = []
 
     async def at(self, glances: Iterable[Glance], all: bool = False) -> list[Glance]:
         """Look at each, and at what must be seen with it: a directory above that is new, all below one that is.
@@ -83,7 +88,10 @@ class Look:
                 return [] if self._scanner.ignored(above, True) else [Glance(above, tree=True)]
             if self._scanner.ignored(path, False):
                 return []
-        seen = await self._observe(path, row, glance.content)
+        seen = await self._observe(path, row, glance)
+        if seen is LARGE:
+            self.postponed.append(path)
+            return []
         if not isinstance(seen, Present) or seen.kind is not Kind.DIRECTORY:
             self.seen[path] = seen
             return []
@@ -120,12 +128,12 @@ class Look:
         seen = self.seen[path]
         return isinstance(seen, Present) and seen.kind is Kind.DIRECTORY
 
-    async def _observe(self, path: RelPath, row: BaseRow | None, content: bool) -> Observed:
+    async def _observe(self, path: RelPath, row: BaseRow | None, glance: Glance) -> Observed:
         lately = self._known.get(path)
         known = row if lately is None else remembered(path, lately)
-        seen = self._scanner.observe(path, known, content)
-        if seen is LARGE:
-            seen = await asyncio.to_thread(self._scanner.observe, path, known, content, True)
+        seen = self._scanner.observe(path, known, glance.content)
+        if seen is LARGE and not glance.patient:
+            seen = await asyncio.to_thread(self._scanner.observe, path, known, glance.content, True)
         if isinstance(seen, Present):
             if lately is not None and seen.data is None and seen.content == lately.content:
                 seen = msgspec.structs.replace(seen, data=lately.data)

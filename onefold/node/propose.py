@@ -78,12 +78,15 @@ class Flight(msgspec.Struct, frozen=True):
 
 
 class Due(msgspec.Struct):
-    """A place to look at, not before `at`. `since`: when it was first hinted at."""
+    """A place to look at, not before `at`. `since`: when it was first hinted at. `certain`: a change is complete;
+    otherwise it waits for a quiet, but not beyond `until`."""
 
     at: float
     since: float
     content: bool
     tree: bool
+    certain: bool
+    until: float
 
 
 class Proposer:
@@ -159,7 +162,7 @@ class Proposer:
         now = self._clock.now()
         soon = now + REVERT_SECONDS if self._stance() is Stance.REVERT else now
         for h in hints:
-            self._add(h.path, soon if h.certain else now + self._quiet_seconds, now, h.content, h.tree)
+            self._add(h.path, soon if h.certain else now + self._quiet_seconds, now, h.content, h.tree, h.certain)
         self._wake.set()
 
     def look_again(self, path: RelPath) -> None:
@@ -168,20 +171,25 @@ class Proposer:
         self._add(path, now, now, True, True)
         self._wake.set()
 
-    def _add(self, path: RelPath, at: float, since: float, content: bool, tree: bool) -> None:
+    def _add(self, path: RelPath, at: float, since: float, content: bool, tree: bool, certain: bool = True) -> None:
         due = self._due.get(path)
         if due is None:
-            self._due[path] = Due(at, since, content, tree)
-        else:
-            due.at = min(at, due.since + QUIET_SECONDS_MAX) if at > since else min(at, due.at)
-            due.content |= content
-            due.tree |= tree
+            self._due[path] = Due(at, since, content, tree, certain, since + QUIET_SECONDS_MAX)
+            return
+        if certain:
+            due.at = min(at, due.at)
+        elif not due.certain:
+            due.at = min(at, due.until)
+        due.certain |= certain
+        due.content |= content
+        due.tree |= tree
 
     def expedite(self) -> None:
         """Look at everything that is due later now."""
         now = self._clock.now()
         for due in self._due.values():
             due.at = min(due.at, now)
+            due.certain = True
         self._wake.set()
 
     @property
@@ -273,9 +281,17 @@ class Proposer:
         led = self._last_words
         look = Look(self._scanner, self._base, self._lately)
         epoch = self._placer.epoch
-        for glance in await look.at([Glance(path, due.content, due.tree) for path, due in taken.items()]):
+        restless = self._clock.now() - RESTLESS_SECONDS
+        glances = [
+            Glance(path, due.content, due.tree, not due.certain and due.since > restless) for path, due in taken.items()
+        ]
+        for glance in await look.at(glances):
             due = taken.get(glance.path)
             self._add(glance.path, 0.0, due.since if due else self._clock.now(), glance.content, glance.tree)
+        for path in look.postponed:
+            since = taken[path].since if path in taken else self._clock.now()
+            until = since + RESTLESS_SECONDS
+            self._due.setdefault(path, Due(until, since, True, False, False, until))
         if self._stance() is Stance.REVERT and not led:
             odd = self._not_as_in_base(look.seen)
             if not odd:
@@ -355,7 +371,8 @@ class Proposer:
         if now - since >= RESTLESS_SECONDS and path not in self._holding:
             self._holding[path] = self._spawn(self._take_copy(path))
         else:
-            self._due[path] = Due(now + self._quiet_seconds, since, True, False)
+            at = now + self._quiet_seconds
+            self._due[path] = Due(at, since, True, False, False, at)
 
     def _recheck(self, path: RelPath) -> None:
         self._rechecks[path] = None
