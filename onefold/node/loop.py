@@ -44,7 +44,7 @@ from onefold.node.hold import Holder
 from onefold.node.lead import Elector
 from onefold.node.place import Placer
 from onefold.node.propose import Proposer, Stance
-from onefold.node.report import Reporter
+from onefold.node.report import Reporter, first_path
 from onefold.node.waiting import happened
 from onefold.ports import (
     BaseStore,
@@ -252,7 +252,7 @@ class Node:
         flight = self.proposer.newest
         mine = next((b for b in pack.batches if flight and b.origin == flight.proposal.batch.origin), None)
         since = flight.since if mine and flight else self._ports.clock.now()
-        path = flight.claims[0].path if mine and flight else b""
+        path = first_path(pack, self._ports.catalogue) or (flight.claims[0].path if mine and flight else b"")
         self.reporter.committed(index, pack, since, path)
         self.applier.feed(index, entry, pack)
 

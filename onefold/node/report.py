@@ -9,8 +9,9 @@ from collections.abc import Callable, Iterable
 import msgspec
 
 from onefold.core.messages import Arrived, Recent, Report
-from onefold.core.model import Move, Pack, Put, Remove
+from onefold.core.model import ROOT, Move, Pack, Put, Remove
 from onefold.core.paths import show
+from onefold.core.views import RowView
 from onefold.node.waiting import happened
 from onefold.ports import Clock, Peers
 
@@ -63,10 +64,8 @@ class Reporter:
 
     def committed(self, index: int, pack: Pack, since: float, path: bytes) -> None:
         """Entry `index` is in the log; the first sign of it was at `since`, its first path `path`."""
-        first = next((c for batch in pack.batches for c in batch.commands if isinstance(c, Put | Move | Remove)), None)
+        first = _first(pack)
         verb = "seed" if first is None else type(first).__name__.lower()
-        if not path and isinstance(first, Put | Move):
-            path = first.name
         count = sum(len(batch.commands) for batch in pack.batches)
         self.recent[index] = Recent(index, show(path), verb, count, None)
         self._since[index] = since
@@ -81,3 +80,19 @@ class Reporter:
         for index in [index for index in self._since if index <= everywhere]:
             took = (now - self._since.pop(index)) * 1e3
             self.recent[index] = msgspec.structs.replace(self.recent[index], everywhere_ms=round(took, 2))
+
+
+def _first(pack: Pack) -> Put | Move | Remove | None:
+    return next((c for batch in pack.batches for c in batch.commands if isinstance(c, Put | Move | Remove)), None)
+
+
+def first_path(pack: Pack, catalogue: RowView) -> bytes:
+    """Where the first change of `pack` is, or will be, by `catalogue`; empty when that does not know it (any more)."""
+    first = _first(pack)
+    known = catalogue.get(first.id) if isinstance(first, Remove) else first
+    if known is None or isinstance(known, Remove):
+        return b""
+    parent, path = known.parent, known.name
+    while parent > ROOT and (row := catalogue.get(parent)) is not None:
+        parent, path = row.parent, row.name + b"/" + path
+    return path
