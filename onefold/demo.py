@@ -80,6 +80,8 @@ class Node:
         self.cluster: Cluster | None = None
         self.down: str | None = None
         """Why its supervisor is not running; None while it is."""
+        self.was_up = False
+        """Whether it answered since its start."""
         self.answers: list[Path] = []
         """The pipes of those who wait for it to be up."""
         self._client: Client | None = None
@@ -102,6 +104,7 @@ class Node:
         self._process.start()
         assert self._process.pid is not None
         self.down = None
+        self.was_up = False
         self._descriptor = os.pidfd_open(self._process.pid)
         asyncio.get_running_loop().add_reader(self._descriptor, self._ended, ended)
 
@@ -139,6 +142,7 @@ class Node:
             return
         if isinstance(answer, Cluster):
             self.cluster = answer
+            self.was_up = True
 
     def disconnect(self) -> None:
         if self._client is not None:
@@ -229,7 +233,7 @@ class Demo:
             if node.report is not None:
                 node.tell(UP)
         self._view.show(
-            [Seen(node.name, node.running, node.down, node.report) for node in nodes],
+            [Seen(node.name, node.running, node.down, node.report, node.was_up) for node in nodes],
             next(
                 (node.cluster.recent for node in nodes if node.cluster and node.cluster.reports[0].role == "leader"), ()
             ),

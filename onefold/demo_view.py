@@ -27,18 +27,22 @@ TOLD_MAX = 1024
 
 
 class Seen(NamedTuple):
-    """One node at one look: whether its supervisor runs (else `down` says why not), and its answer, if it gave one."""
+    """One node at one look: whether its supervisor runs (else `down` says why not), its answer, if it gave one, and
+    whether it ever did since its start."""
 
     name: str
     running: bool
     down: str | None
     report: Report | None
+    was_up: bool = False
 
     @property
     def role(self) -> str:
         if self.report is not None:
             return self.report.role
-        return "starting" if self.running else "down"
+        if self.running:
+            return "silent" if self.was_up else "starting"
+        return "down"
 
 
 class View(Protocol, AbstractContextManager["View"]):
@@ -182,6 +186,7 @@ class TableView:
 
 
 HEADINGS = ("node", "role", "index", "in place", "digest", "files", "strays", "problems", "last change")
+VERBS = {"seed": "the first leader's folder is in the log"}
 NUMBERS = frozenset({"index", "in place", "files", "strays", "problems"})
 
 
@@ -194,7 +199,7 @@ def table(rows: Sequence[Sequence[str]]) -> Table:
     for heading in HEADINGS:
         drawn.add_column(heading, justify="right" if heading in NUMBERS else "left", no_wrap=True)
     for row in rows:
-        style = {"leader": "bold green", "down": "red", "starting": "yellow"}.get(row[1], "")
+        style = {"leader": "bold green", "down": "red", "silent": "red", "starting": "yellow"}.get(row[1], "")
         drawn.add_row(*(Text(cell) for cell in row), style=style)
     return drawn
 
@@ -208,7 +213,7 @@ def change(entry: Recent) -> str:
     """What one entry did, and how long it took to be everywhere."""
     more = f" and {entry.commands - 1} more" if entry.commands > 1 else ""
     took = "…" if entry.everywhere_ms is None else f"everywhere in {entry.everywhere_ms:.1f} ms"
-    what = f"{entry.verb} {printable(entry.path)}" if entry.path else entry.verb
+    what = f"{entry.verb} {printable(entry.path)}" if entry.path else VERBS.get(entry.verb, entry.verb)
     return f"{entry.index}: {what}{more}, {took}"
 
 
@@ -237,7 +242,9 @@ def _cells(node: Seen, last: Recent | None) -> tuple[str, ...]:
 def _state(node: Seen) -> str:
     if node.report is not None:
         return f"{node.name} is up as {node.report.role}"
-    return f"{node.name} is starting" if node.running else f"{node.name} is down ({node.down or 'not started'})"
+    if node.running:
+        return f"{node.name} does not answer" if node.was_up else f"{node.name} is starting"
+    return f"{node.name} is down ({node.down or 'not started'})"
 
 
 def problems(report: Report) -> list[str]:
