@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Protocol
 
 from onefold.core.model import BaseRow, Id, Row
@@ -25,7 +25,7 @@ class BaseView(Protocol):
 
     def child(self, parent: Id, name: bytes) -> BaseRow | None: ...
 
-    def children(self, parent: Id) -> Iterable[BaseRow]:
+    def children(self, parent: Id) -> Sequence[BaseRow]:
         """The rows directly below `parent`, in an order that does not depend on a hash."""
         ...
 

@@ -26,8 +26,9 @@ FIRST_CONTACT_SECONDS = 1.0
 CHECK_SECONDS = 0.1
 REACH_SECONDS = 0.2
 STAGGER_SECONDS = 0.04
-FIRST_START_SECONDS = 2.0
-"""How long a node that is not preferred leaves the leadership of a new, empty folder to one that is."""
+START_SECONDS = 2.0
+"""How long after its own start a node that is not preferred leaves leadership that is free to one that is: a new
+folder is seeded from there, and what was edited while nothing ran was most likely edited there."""
 PREFERRED_AFTER_SECONDS = 2.0
 """How long the preferred node must have been in step before leadership goes back to it."""
 RETRY_SECONDS = 0.05
@@ -48,7 +49,6 @@ class Elector:
         appender: Appender,
         applier: Applier,
         clock: Clock,
-        seeded: Callable[[], bool],
         report_of: Callable[[str], Report | None],
         heard: Callable[[str], float | None],
         flush: Callable[[], Awaitable[object]],
@@ -65,7 +65,6 @@ class Elector:
         self._appender = appender
         self._applier = applier
         self._clock = clock
-        self._seeded = seeded
         self._report_of = report_of
         self._heard = heard
         self._flush = flush
@@ -88,6 +87,17 @@ class Elector:
     async def follow(self) -> None:
         """Follow the leader key, for ever."""
         async for leader in self._log.leaders():
+            if leader is not None and leader.node == self._me and self.leader is None and not self._preferred:
+                await self._resign_from_before(leader)
+            else:
+                self._note(leader)
+
+    async def _resign_from_before(self, leader: Leader) -> None:
+        """The key says that we led when we ended. What was edited since was not edited on a leader."""
+        try:
+            await self._log.resign(leader.term)
+        except LogUnavailable as error:
+            log.warning("could not resign from before", error=str(error))
             self._note(leader)
 
     def _note(self, leader: Leader | None) -> None:
@@ -145,13 +155,13 @@ class Elector:
 
     async def _consider(self) -> None:
         leader = self.leader
+        if not self._preferred and self._clock.now() - self._started < START_SECONDS:
+            return
         if leader is not None:
             if not self._gone(leader.node):
                 return
             if not await self._majority_misses(leader.node):
                 return
-        elif not self._preferred and not self._seeded() and self._clock.now() - self._started < FIRST_START_SECONDS:
-            return
         await self._clock.sleep(STAGGER_SECONDS * self._before_me())
         if self.leader == leader and not (leader is not None and self._reachable(leader.node)):
             self._note(await self._log.take(self._me, leader.term if leader else 0, "failover" if leader else "start"))

@@ -154,6 +154,7 @@ class Node:
             ports.clock,
             self._stance,
             self._leads,
+            lambda: self.elector.active,
             self._caught_up,
             self._spawn,
             who.root,
@@ -170,7 +171,6 @@ class Node:
             self.appender,
             self.applier,
             ports.clock,
-            lambda: catalogue.seeded,
             self.reporter.reports.get,
             ports.peers.last_heard,
             self.flush,
@@ -331,6 +331,7 @@ class Node:
 
     def _leader_changed(self, leader: Leader | None, deposed: int) -> None:
         if deposed and leader is not None and leader.node != self.who.name:
+            self._drain()
             self.proposer.deposed(deposed)
         self.proposer.stance_changed()
         self._advance()
@@ -441,7 +442,8 @@ class Node:
     # -------------------------------------------------------------------------------------------- flush and wait
 
     async def flush(self) -> int:
-        """Everything written into this folder until now is in the log when this returns: the index applied by then.
+        """Everything written into this folder until now is in the log, or kept aside and reverted, when this returns:
+        the index applied by then.
 
         Raises `PeerRefused` when that takes too long (nobody leads, or no majority).
         """
@@ -449,13 +451,17 @@ class Node:
             async with asyncio.timeout(FLUSH_SECONDS):
                 self._drain()
                 self.proposer.expedite()
-                while not self.proposer.idle:
+                while not self.proposer.idle or self._reverting():
                     self.proposer.expedite()
                     await self._progressed()
                     self._drain()
         except TimeoutError:
             raise PeerRefused(f"{self.who.name} could not propose its edits in time", "see `onefold status`") from None
         return self._catalogue.index
+
+    def _reverting(self) -> bool:
+        """Whether the folder, which had arrived, is being brought back after an edit."""
+        return self.placer.busy and self.placer.in_place >= self._catalogue.index
 
     async def _progressed(self) -> None:
         self._progress.clear()

@@ -38,7 +38,7 @@ from onefold.core.views import RowView
 from onefold.errors import ContentMismatch, PeerError
 from onefold.node.append import Appender, Proposal
 from onefold.node.hold import Holder
-from onefold.node.look import Glance, Look, remembered
+from onefold.node.look import SLICE, Glance, Look, remembered
 from onefold.node.place import Placer, chunks, store
 from onefold.node.waiting import happened
 from onefold.ports import CHANGING, LARGE, BaseStore, Clock, Hint, Listing, Objects, Peers, Scanner, Spawn
@@ -50,7 +50,7 @@ QUIET_SECONDS_MAX = 2.0
 """An open file that is written to is looked at after a short quiet, and after this at the latest."""
 RESTLESS_SECONDS = 5.0
 """A file that changes during every look is taken from a copy this often."""
-RECHECK_SECONDS = 0.5
+RECHECK_SECONDS = 3.0
 """When to hash again what was too young to be trusted."""
 RESEND_SECONDS = 1.0
 SWEEP_SECONDS = 0.5
@@ -107,15 +107,16 @@ class Proposer:
         clock: Clock,
         stance: Callable[[], Stance],
         leader: Callable[[], str],
+        term: Callable[[], int],
         caught_up: Callable[[], None],
         spawn: Spawn,
         root: bytes,
         copies: Path,
         quiet_seconds: float,
     ) -> None:
-        """`stance` and `leader` (a name, "" for nobody) as they are when asked. `caught_up()`: everything hinted at is
-        in the log, or reverted. `copies`: a directory for copies of files that never rest.
-        `quiet_seconds`: how long an open file must be quiet before it is looked at."""
+        """`stance`, `leader` (a name, "" for nobody) and `term` (that this node leads, or 0) as they are when asked.
+        `caught_up()`: everything hinted at is in the log, or reverted. `copies`: a directory for copies of files that
+        never rest. `quiet_seconds`: how long an open file must be quiet before it is looked at."""
         self._me = me
         self._incarnation = incarnation
         self._sequence = 0
@@ -130,6 +131,7 @@ class Proposer:
         self._clock = clock
         self._stance = stance
         self._leader = leader
+        self._term = term
         self._caught_up = caught_up
         self._spawn = spawn
         self._root = root
@@ -217,27 +219,30 @@ class Proposer:
                 if self._stance() is Stance.WAIT or self._due:
                     queue.append((id, path))
                     continue
-                queue.extend(self._sweep_directory(id, path))
+                queue.extend(await self._sweep_directory(id, path))
 
-    def _sweep_directory(self, id: Id, path: RelPath) -> list[tuple[Id, RelPath]]:
-        """Hint at what differs in one directory by its stat; answers the directories in it."""
-        rows = {row.name: row for row in self._base.children(id)}
+    async def _sweep_directory(self, id: Id, path: RelPath) -> list[tuple[Id, RelPath]]:
+        """Hint at what differs in one directory; answers the directories in it."""
+        rows = self._base.children(id)
         listing = self._scanner.listing(path)
+        names = set(listing.names) if isinstance(listing, Listing) else set()
+        odd = [path.child(name) for name in sorted(names.difference(row.name for row in rows))]
+        for first in range(0, len(rows), SLICE):
+            with self._scanner.session():
+                for row in rows[first : first + SLICE]:
+                    place = path.child(row.name)
+                    if not _stands(row, self._scanner.observe(place, row, False)):
+                        odd.append(place)
+            await asyncio.sleep(0)
         now = self._clock.now()
-        for name in listing.names if isinstance(listing, Listing) else ():
-            if name not in rows:
-                self._add(path.child(name), now, now, False, True)
-        with self._scanner.session():
-            for name, row in rows.items():
-                seen = self._scanner.observe(path.child(name), row, False)
-                if not (isinstance(seen, Present) and seen.stat == row.stat):
-                    self._add(path.child(name), now, now, False, False)
+        for place in odd:
+            self._add(place, now, now, False, False)
         self._wake.set()
-        return [(row.id, path.child(name)) for name, row in rows.items() if row.kind is Kind.DIRECTORY]
+        return [(row.id, path.child(row.name)) for row in rows if row.kind is Kind.DIRECTORY]
 
     def deposed(self, term: int) -> None:
         """What was written here until now was written on the leader: propose it once more, to the new one."""
-        self._last_words = term
+        self._last_words = term if self._due or self._looking else 0
         self.expedite()
 
     def problems(self) -> list[Problem]:
@@ -468,7 +473,7 @@ class Proposer:
         self, batch: Batch, claims: tuple[Claim, ...], contents: dict[bytes, bytes], since: float, led: int
     ) -> None:
         assert len(batch.commands) <= COMMANDS_MAX
-        self.flight = self.newest = Flight(Proposal(batch, contents), claims, led, since)
+        self.flight = self.newest = Flight(Proposal(batch, contents), claims, led or self._term(), since)
         self._landed.clear()
         self._route()
 
