@@ -168,7 +168,7 @@ def _read(data: Path) -> Made | None:
     except (FileNotFoundError, NotADirectoryError):
         return None
     except (ValueError, TypeError) as error:
-        raise OperatorError(f"{file} is damaged ({error})", f"remove {meta(data)} to make the demo anew") from error
+        raise OperatorError(f"{file} is damaged ({error})", "choose another directory with --data") from error
 
 
 def _names(nodes: int) -> tuple[str, ...]:
