@@ -63,7 +63,7 @@ class Child:
         process: Startable,
         pid_file: Path,
         stop_seconds: float,
-        last_words: Callable[[], str] = lambda: "it said nothing",
+        last_words: Callable[[], str] = lambda: "",
     ) -> None:
         """`last_words`: why it ended, as far as it said so."""
         self.name = name
@@ -107,7 +107,7 @@ class Child:
         """Whether it lived a while since its first start. Raises `OperatorError` when it never does."""
         if not self._lived and self._quick_deaths == STARTS_MAX:
             raise OperatorError(
-                f"the {self.name} ends whenever it is started ({self._last_words()})",
+                f"the {self.name} ends whenever it is started ({self._last_words() or 'it said nothing'})",
                 f"mend that; its log is in {self._pid_file.parent}",
             )
         return self._lived
