@@ -35,6 +35,7 @@ _CATALOGUE_TABLES = (
         placed INTEGER, mode INTEGER, mtime_ns INTEGER, size INTEGER, content BLOB)""",
     "CREATE UNIQUE INDEX rows_place ON rows (parent, name)",
     "CREATE TABLE lasts (node TEXT PRIMARY KEY, last BLOB) WITHOUT ROWID",
+    "CREATE TABLE packs (position INTEGER PRIMARY KEY, digest BLOB)",
 )
 
 _BASE_TABLES = (
@@ -135,6 +136,14 @@ class CatalogueStore(Database):
         self.execute("INSERT OR REPLACE INTO lasts VALUES (?, ?)", (node, _encode_last(last)))
 
     # the rest of the state
+
+    def keep_pack(self, index: int, digest: bytes) -> None:
+        """Entry `index` came in the pack `digest`, an object that is kept for as long as the log keeps the entry."""
+        self.execute("INSERT OR REPLACE INTO packs VALUES (?, ?)", (index, digest))
+
+    def packs(self) -> list[bytes]:
+        """The digests of all packs to be kept."""
+        return [t[0] for t in self.execute("SELECT digest FROM packs ORDER BY position")]
 
     def load_state(self) -> State:
         """The state as last saved; of an empty catalogue if it never was."""

@@ -108,6 +108,8 @@ class Applier:
             self._contents.remember(index, pack.contents)
         with self._store.transaction():
             applied = catalogue.apply(index, pack)
+            if entry.pack is None:
+                self._store.keep_pack(index, entry.digest)
             self._store.save_state(catalogue.index, catalogue.digest, catalogue.files, catalogue.seeded)
         self._note_digest()
         self._changed.set()

@@ -50,11 +50,12 @@ class Keeper:
         self._packs: set[bytes] = set()
         self.durable = durable
 
-    def restore(self, index: int, term: int) -> None:
-        """What the store holds from before this start: named by `index` at the latest, or pinned in `term`."""
+    def restore(self, packs: Iterable[bytes]) -> None:
+        """What the store holds from before this start: `packs`, and what is pinned, since any earlier term."""
+        self._packs.update(packs)
         for digest in self._objects.digests():
-            self._pinned[digest] = term
-        self._restored = index
+            if digest not in self._packs:
+                self._pinned[digest] = 0
 
     def pin(self, digest: bytes, term: int) -> None:
         """A voter holds this object for an entry to come, since `term`."""

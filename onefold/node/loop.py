@@ -194,7 +194,7 @@ class Node:
 
         Raises what broke: `OperatorError`, `Bug`, or an unexpected error, after which only a restart helps.
         """
-        self.keeper.restore(self._catalogue.index, 0)
+        self.keeper.restore(self._ports.catalogue.packs())
         self.placer.want(unplaced)
         self.proposer.hint([Hint(ROOT_PATH, True, False, True)])
         loop = asyncio.get_running_loop()
