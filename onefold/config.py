@@ -1,8 +1,8 @@
 """The settings of one node, as `node.toml` gives them.
 
-`SETTINGS` is the one table: loading, validation, `docs/settings.md` and the help all derive from it. A `Config` is
-valid by construction; whatever is wrong with the file is one `BadSetting` that names the file, the setting and the fix.
-What the machine must provide (the folder, free ports) is checked by `onefold.claim`.
+What may stand there is the table in `onefold.settings`. A `Config` is valid by construction; whatever is wrong with the
+file is one `BadSetting` that names the file, the setting and the fix. What the machine must provide (the folder, free
+ports) is checked by `onefold.claim`.
 
 Everything here is imported by the supervisor, which stays resident: only light modules, and plain tuples.
 """
@@ -14,10 +14,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from onefold.errors import BadSetting
-
-REQUIRED = object()
-DERIVED = object()
-"""As a default: worked out from other settings, as `default_text` says."""
+from onefold.settings import BY_NAME, DERIVED, REQUIRED, SETTINGS, TABLES, Setting, wanted
 
 ADMIN = "admin"
 """The name in the certificate of whoever runs `status`, `wait` and the demo's view; no node may have it."""
@@ -26,135 +23,6 @@ NAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?", re.ASCII)
 NAME_RULE = "use 1 to 63 letters, digits and dashes, no dash at either end"
 PORTS = ("peers", "content between peers", "etcd's clients", "etcd's peers")
 """What each of a node's consecutive ports is for, from the one in `listen` on."""
-
-
-class Setting(NamedTuple):
-    """One setting. `name` holds its table (`etcd.heartbeat_ms`, `members.address`); `least` and `most` bound numbers;
-    `kind` is one of those in `KINDS`."""
-
-    name: str
-    kind: str
-    default: Any
-    help: str
-    unit: str = ""
-    default_text: str = ""
-    least: int = 0
-    most: int = 0
-    choices: tuple[str, ...] = ()
-
-
-KINDS = {
-    "name": "a name",
-    "text": "text",
-    "path": "a path",
-    "address": 'an address "host:port"',
-    "addresses": 'a list of addresses "host:port"',
-    "choice": "a choice",
-    "switch": "true or false",
-    "number": "a whole number",
-}
-
-SETTINGS = (
-    Setting("name", "name", REQUIRED, "This node's name; one of `members`."),
-    Setting("folder", "path", REQUIRED, "The folder to keep identical. It must exist."),
-    Setting("folder_id", "name", REQUIRED, "Which cluster this is; the same on every node, and never changed."),
-    Setting(
-        "state",
-        "path",
-        DERIVED,
-        "Where the catalogue, objects, etcd's data, keys and strays live. Not inside the folder.",
-        default_text="`.onefold/<name>` beside the folder",
-    ),
-    Setting(
-        "listen",
-        "address",
-        DERIVED,
-        "Where this node listens. It uses four consecutive ports: this one for peers, the next for content between "
-        "peers, the third for etcd's clients, the fourth for etcd's peers.",
-        default_text="its `address` in `members`",
-    ),
-    Setting(
-        "writers",
-        "choice",
-        "leader",
-        "`leader`: edits start in the leader's folder, those made elsewhere are kept aside as strays. `any`: edits "
-        "made on every node are replicated. The same on every node.",
-        choices=("leader", "any"),
-    ),
-    Setting("preferred", "switch", False, "Whether this node should lead whenever it can."),
-    Setting(
-        "small_bytes_max",
-        "number",
-        65_536,
-        "Files up to this size travel inside packs; larger ones as objects of their own.",
-        unit="bytes",
-        least=0,
-        most=1_048_576,
-    ),
-    Setting(
-        "quiet_ms",
-        "number",
-        50,
-        "How long a file that is held open must be quiet before it is looked at; one that never rests is looked at "
-        "after 2 s.",
-        unit="ms",
-        least=1,
-        most=2_000,
-    ),
-    Setting(
-        "log_level",
-        "choice",
-        "info",
-        "What is written to the log: this and what is more serious.",
-        choices=("debug", "info", "warning", "error"),
-    ),
-    Setting("tls.ca", "path", DERIVED, "The cluster's authority.", default_text="`tls/ca.crt` in the state directory"),
-    Setting(
-        "tls.cert", "path", DERIVED, "This node's certificate.", default_text="`tls/node.crt` in the state directory"
-    ),
-    Setting("tls.key", "path", DERIVED, "Its private key.", default_text="`tls/node.key` in the state directory"),
-    Setting(
-        "etcd.endpoints",
-        "addresses",
-        (),
-        "An etcd cluster that exists already. No etcd is started then, and theirs is never compacted or defragmented.",
-        default_text="none: each voter runs an etcd of its own",
-    ),
-    Setting("etcd.ca", "path", DERIVED, "The authority of that cluster's certificates.", default_text="`tls.ca`"),
-    Setting("etcd.cert", "path", DERIVED, "The certificate to show to that cluster.", default_text="`tls.cert`"),
-    Setting("etcd.key", "path", DERIVED, "Its private key.", default_text="`tls.key`"),
-    Setting("etcd.binary", "text", "etcd", "The etcd program (3.4 or newer): a name on the PATH, or a path."),
-    Setting(
-        "etcd.heartbeat_ms",
-        "number",
-        50,
-        "How often etcd's leader says that it is alive. Not less than a round trip between the nodes.",
-        unit="ms",
-        least=10,
-        most=5_000,
-    ),
-    Setting(
-        "etcd.election_ms",
-        "number",
-        500,
-        "How long etcd waits for that before it elects another leader: at least five heartbeats.",
-        unit="ms",
-        least=50,
-        most=50_000,
-    ),
-    Setting("members.name", "name", REQUIRED, "A node's name."),
-    Setting("members.address", "address", REQUIRED, "Where the other nodes reach it: the first of its four ports."),
-    Setting(
-        "members.voter",
-        "switch",
-        True,
-        "Whether it votes, with an etcd member of its own, or only follows. Have an odd number of voters: with `2n+1` "
-        "of them, `n` may fail.",
-    ),
-)
-
-BY_NAME = {setting.name: setting for setting in SETTINGS}
-TABLES = tuple(dict.fromkeys(setting.name.partition(".")[0] for setting in SETTINGS if "." in setting.name))
 
 
 class Address(NamedTuple):
@@ -376,14 +244,14 @@ class _Reader:
         # `type`, not `isinstance`: for Python, true is also a number
         fits = type(raw) is {"switch": bool, "number": int, "addresses": list}.get(kind, str)
         if not fits:
-            raise self.wrong(setting.name, f"is {raw!r}", f"give {_wanted(setting)}")
+            raise self.wrong(setting.name, f"is {raw!r}", f"give {wanted(setting)}")
         match kind:
             case "number":
                 if not setting.least <= raw <= setting.most:
-                    raise self.wrong(setting.name, f"is {raw}", f"give {_wanted(setting)}")
+                    raise self.wrong(setting.name, f"is {raw}", f"give {wanted(setting)}")
             case "choice":
                 if raw not in setting.choices:
-                    raise self.wrong(setting.name, f"is {raw!r}", f"give {_wanted(setting)}")
+                    raise self.wrong(setting.name, f"is {raw!r}", f"give {wanted(setting)}")
             case "name":
                 if not NAME.fullmatch(raw):
                     raise self.wrong(setting.name, f"is {raw!r}", NAME_RULE)
@@ -391,7 +259,7 @@ class _Reader:
                 return self._path(setting, raw)
             case "text":
                 if not raw:
-                    raise self.wrong(setting.name, "is empty", f"give {_wanted(setting)}")
+                    raise self.wrong(setting.name, "is empty", f"give {wanted(setting)}")
             case "address":
                 return self._address(setting, raw, len(PORTS))
             case "addresses":
@@ -418,73 +286,6 @@ class _Reader:
         return Address(host, int(port))
 
 
-def _wanted(setting: Setting) -> str:
-    """What a value must be, in words."""
-    if setting.kind == "number":
-        unit = f" {setting.unit}" if setting.unit else ""
-        return f"a whole number from {setting.least} to {setting.most}{unit}"
-    if setting.kind == "choice":
-        return " or ".join(f'"{choice}"' for choice in setting.choices)
-    return KINDS[setting.kind]
-
-
 def _lower(sentence: str) -> str:
     """`sentence` as the end of another one."""
     return sentence[:1].lower() + sentence[1:].rstrip(".")
-
-
-def documentation() -> str:
-    """`docs/settings.md`, from the table."""
-    lines = [
-        "# Settings",
-        "",
-        "One node's settings stand in a TOML file, named with `--config` (`onefold run --config node.toml`). Relative",
-        "paths in it count from the directory of that file.",
-        "",
-        "<!-- Made by `python scripts/write_settings_doc.py` from the table in onefold/config.py: change that. -->",
-        "",
-        "```toml",
-        *EXAMPLE.splitlines(),
-        "```",
-        "",
-    ]
-    for table in ("", *TABLES):
-        heading = "[[members]]" if table == "members" else f"[{table}]"
-        lines += [f"## `{heading}`" if table else "## The node", "", "| setting | value | default | meaning |"]
-        lines += ["|---|---|---|---|"]
-        lines += [_documented(setting) for setting in SETTINGS if setting.name.rpartition(".")[0] == table]
-        lines += [""]
-    return "\n".join(lines)
-
-
-def _documented(setting: Setting) -> str:
-    if setting.default is REQUIRED:
-        default = "must be given"
-    elif setting.default_text:
-        default = setting.default_text
-    else:
-        import json
-
-        default = f"`{json.dumps(setting.default)}`"
-    return f"| `{setting.name.rpartition('.')[2]}` | {_wanted(setting)} | {default} | {setting.help} |"
-
-
-EXAMPLE = """\
-name = "web1"
-folder = "/srv/www"
-folder_id = "www-7f3a"
-state = "/var/lib/onefold"
-preferred = true
-
-[[members]]
-name = "web1"
-address = "10.0.0.1:7400"
-
-[[members]]
-name = "web2"
-address = "10.0.0.2:7400"
-
-[[members]]
-name = "web3"
-address = "10.0.0.3:7400"
-"""

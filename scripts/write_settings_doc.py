@@ -3,6 +3,6 @@
 
 from pathlib import Path
 
-from onefold.config import documentation
+from onefold.settings import documentation
 
 (Path(__file__).resolve().parent.parent / "docs" / "settings.md").write_text(documentation(), encoding="utf-8")

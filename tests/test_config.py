@@ -9,8 +9,9 @@ import pytest
 
 from onefold.certify import certify_node, open_authority
 from onefold.claim import claim
-from onefold.config import SETTINGS, Config, documentation, load
+from onefold.config import Config, load
 from onefold.errors import BadSetting, OperatorError
+from onefold.settings import SETTINGS, documentation
 
 GOOD = """
 name = "a"

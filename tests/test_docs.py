@@ -9,7 +9,8 @@ import pytest
 import typer
 
 from onefold.cli import app
-from onefold.config import BY_NAME, SETTINGS, TABLES, load
+from onefold.config import load
+from onefold.settings import BY_NAME, SETTINGS, TABLES
 
 PROJECT = Path(__file__).parent.parent
 DOCUMENTS = [*sorted(PROJECT.glob("*.md")), *sorted(PROJECT.glob("docs/*.md"))]
