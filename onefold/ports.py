@@ -258,6 +258,10 @@ class Scanner(Protocol):
         """Whether `.onefoldignore` hides `path`. Ask only for paths that the base does not hold."""
         ...
 
+    def rules_problem(self) -> str:
+        """What is wrong with `.onefoldignore`; "" for nothing."""
+        ...
+
 
 class StrayCount(Protocol):
     """What was kept aside on this node."""

@@ -23,7 +23,7 @@ SILENCE_SECONDS = 0.6
 """Without a word (heartbeats come every 0.2 s) for this long, a peer counts as unreachable, connected or not."""
 FIRST_CONTACT_SECONDS = 1.0
 """How long after our own start a leader that we never heard may still be on its way to us, or we to it."""
-CHECK_SECONDS = 0.1
+CHECK_SECONDS = 0.2
 REACH_SECONDS = 0.2
 STAGGER_SECONDS = 0.04
 START_SECONDS = 2.0
@@ -155,13 +155,14 @@ class Elector:
 
     async def _consider(self) -> None:
         leader = self.leader
-        if not self._preferred and self._clock.now() - self._started < START_SECONDS:
-            return
+        starting = not self._preferred and self._clock.now() - self._started < START_SECONDS
         if leader is not None:
-            if not self._gone(leader.node):
+            if not self._gone(leader.node) or (starting and self._heard(leader.node) is None):
                 return
             if not await self._majority_misses(leader.node):
                 return
+        elif starting:
+            return
         await self._clock.sleep(STAGGER_SECONDS * self._before_me())
         if self.leader == leader and not (leader is not None and self._reachable(leader.node)):
             self._note(await self._log.take(self._me, leader.term if leader else 0, "failover" if leader else "start"))

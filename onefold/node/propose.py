@@ -246,7 +246,9 @@ class Proposer:
         self.expedite()
 
     def problems(self) -> list[Problem]:
-        return [Problem(reason, show(path)) for path, reason in self._unknown.items()]
+        rules = self._scanner.rules_problem()
+        found = [Problem(rules, ".onefoldignore", "mend that line")] if rules else []
+        return found + [Problem(reason, show(path)) for path, reason in self._unknown.items()]
 
     # -------------------------------------------------------------------------------------------- the round
 
