@@ -7,7 +7,7 @@ import pytest
 
 from onefold.core.messages import Message, Reached
 from onefold.edge.log_memory import MemoryCluster, MemoryLog
-from onefold.node.lead import FIRST_CONTACT_SECONDS, SILENCE_SECONDS, Elector
+from onefold.node.lead import SILENCE_SECONDS, START_SECONDS, Elector
 
 
 class World:
@@ -78,7 +78,6 @@ async def elector(world: World) -> Any:
         stub,
         stub,
         world,
-        seeded=lambda: True,
         report_of=lambda _: None,
         heard=world.heard.get,
         flush=flush,
@@ -114,7 +113,7 @@ async def test_a_leader_that_was_never_heard_is_not_taken_for_dead_right_after_o
 
 
 async def test_a_leader_that_is_still_unheard_of_after_a_while_is_replaced(world: World, elector: Elector) -> None:
-    world.time += 2 * FIRST_CONTACT_SECONDS
+    world.time += 2 * START_SECONDS
     elector.wake()
     async with asyncio.timeout(10):
         await world.took.wait()
