@@ -12,9 +12,9 @@ import ssl
 from onefold.config import ADMIN, Config, Member
 from onefold.core.messages import Hello, Message, Refused
 from onefold.core.wire import RULES, decode_message, encode_message
+from onefold.edge.link import FRAME_BYTES_MAX, HEADER
+from onefold.edge.link import FrameKind as Kind
 from onefold.edge.tls import client_context, peer_name
-from onefold.edge.transfer import FRAME_BYTES_MAX, HEADER
-from onefold.edge.transfer import FrameKind as Kind
 from onefold.errors import PeerGone, PeerRefused
 
 

@@ -12,7 +12,8 @@ import uvloop
 from peers import HOST, Cluster, digest_of, eventually, free_port
 
 from onefold.core.messages import Flush, Held, Hold, Reach, Reached, Report
-from onefold.edge import bulk, transfer
+from onefold.edge import bulk
+from onefold.edge.link import FRAME_BYTES_MAX, UNSENT_BYTES_MAX
 from onefold.errors import ContentMismatch, OperatorError, PeerError, PeerGone, PeerRefused
 
 
@@ -122,7 +123,7 @@ async def test_a_tell_to_nobody_is_dropped(cluster: Cluster) -> None:
 
 async def test_a_large_message_passes_and_a_too_large_one_is_refused_here(cluster: Cluster) -> None:
     await started(cluster, "ab")
-    data = os.urandom(transfer.FRAME_BYTES_MAX - 1000)
+    data = os.urandom(FRAME_BYTES_MAX - 1000)
     assert await cluster.networks["a"].ask("b", Hold(digest_of(data), len(data), data), 10) == Held(digest_of(data))
     assert cluster.handlers["b"].messages == [Hold(digest_of(data), len(data), data)]
     with pytest.raises(PeerRefused, match="larger than"):
@@ -140,7 +141,7 @@ async def test_reports_to_a_peer_that_does_not_read_are_dropped_and_memory_stays
     for number in range(400):
         cluster.networks["a"].tell("b", report("a", number, filler=100_000))
         await asyncio.sleep(0)
-    assert out._transport.get_write_buffer_size() < 2 * transfer.UNSENT_BYTES_MAX
+    assert out._transport.get_write_buffer_size() < 2 * UNSENT_BYTES_MAX
     link._transport.resume_reading()
     assert await cluster.networks["a"].ask("b", Reach("x"), 10) == Reached(True)
     assert len(cluster.handlers["b"].messages) < 400

@@ -16,7 +16,7 @@ from peers import FOLDER, Cluster, digest_of, eventually
 
 from onefold.core.messages import Hello, Reach, Reached
 from onefold.core.wire import encode_message
-from onefold.edge import bulk, doors, transfer
+from onefold.edge import bulk, doors, link, transfer
 from onefold.edge.tls import Authority, client_context, server_context
 from onefold.errors import PeerError, PeerGone, PeerRefused
 
@@ -28,6 +28,7 @@ PORTS = ["control", "bulk"]
 async def cluster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Cluster]:
     """Node `b` alone, waiting for `a`, which the tests play; `c` is called as a witness that `b` still works."""
     monkeypatch.setattr(transfer, "HANDSHAKE_SECONDS", DEADLINE)
+    monkeypatch.setattr(link, "HANDSHAKE_SECONDS", DEADLINE)
     monkeypatch.setattr(bulk, "HANDSHAKE_SECONDS", DEADLINE)
     cluster = Cluster(tmp_path, "abc")
     try:
@@ -131,6 +132,7 @@ async def test_who_is_in_the_middle_of_a_handshake_does_not_outlive_the_node(
     cluster: Cluster, port: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(transfer, "HANDSHAKE_SECONDS", 1000.0)
+    monkeypatch.setattr(link, "HANDSHAKE_SECONDS", 1000.0)
     monkeypatch.setattr(bulk, "HANDSHAKE_SECONDS", 1000.0)
     with plain(address(cluster, port)) as sock:
         sock.sendall(b"\x16\x03\x01\x02\x00")
@@ -275,7 +277,7 @@ def as_member(cluster: Cluster, port: str, then: bytes) -> bytes:
 @pytest.mark.parametrize(
     "frame",
     [
-        struct.pack(">IBQ", transfer.FRAME_BYTES_MAX + 1, 0, 0),
+        struct.pack(">IBQ", link.FRAME_BYTES_MAX + 1, 0, 0),
         struct.pack(">IBQ", 4, 0, 0) + b"\xc1\xc1\xc1\xc1",
         struct.pack(">IBQ", 0, 1, 7),
         struct.pack(">IBQ", len(encode_message(Reach("x"))), 9, 0) + encode_message(Reach("x")),
