@@ -299,6 +299,8 @@ class Node:
         if self._diverged is not None or not leader:
             return Stance.WAIT
         lead = leader == self.who.name
+        if not lead and not self._says_that_it_leads(leader):
+            return Stance.WAIT  # it may have ended long ago: then what was edited since may be ours to propose
         if not self._catalogue.seeded:
             return Stance.PROPOSE if lead else Stance.WAIT
         if not self._joined:
@@ -308,6 +310,10 @@ class Node:
         if lead or self.who.writers == "any":
             return Stance.PROPOSE
         return Stance.REVERT
+
+    def _says_that_it_leads(self, node: str) -> bool:
+        report = self.reporter.reports.get(node)
+        return report is not None and report.role == "leader"
 
     def _keep_edits(self) -> bool:
         """Whether an edit that stands in the way of a plan is left where it is, for this node to propose."""
@@ -381,6 +387,7 @@ class Node:
                 self.reporter.change()
         self._everywhere()
         self._progress.set()
+        self.proposer.advance()
 
     def joined(self, peer: str) -> None:
         log.info("connected", peer=peer)
