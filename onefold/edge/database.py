@@ -77,6 +77,8 @@ class Database:
             )
 
     def _trouble(self, error: Exception) -> OperatorError:
+        if getattr(error, "sqlite_errorcode", 0) == sqlite3.SQLITE_FULL:
+            return OperatorError(f"cannot use {self._path}: {error}", "free space on its disk")
         return OperatorError(
             f"cannot use {self._path}: {error}",
             "check the disk and the permissions; if the file is damaged, move the state directory away and restart: the"
