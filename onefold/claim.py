@@ -50,7 +50,7 @@ def claim(config: Config) -> tuple[int, ...]:
         if isinstance(error, OSError):
             raise OperatorError(
                 f"cannot write {error.filename or config.state} ({error.strerror})",
-                "make the folder and the state directory writable for this user, or make room on the disk",
+                "make the folder and the state directory writable for this user, or free space on its disk",
             ) from error
         raise
     return tuple(locks)

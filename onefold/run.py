@@ -121,9 +121,9 @@ def _named(error: Exception) -> OnefoldError:
         return error
     if isinstance(error, OSError) and error.errno in MACHINE:
         where = f" ({os.fsdecode(error.filename)})" if error.filename else ""
-        return OperatorError(f"the node cannot go on: {error.strerror}{where}", "make room, or mend the machine")
+        return OperatorError(f"the node cannot go on: {error.strerror}{where}", "free space, or mend the machine")
     if isinstance(error, sqlite3.Error):
-        return OperatorError(f"the node cannot go on: {error}", "make room for the state directory, or mend its disk")
+        return OperatorError(f"the node cannot go on: {error}", "free space for the state directory, or mend its disk")
     log.error("the node broke", exc_info=error)
     if isinstance(error, Bug):
         return error

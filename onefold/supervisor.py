@@ -88,7 +88,7 @@ class Child:
             self._pid_file.write_text(f"{self.process.pid}\n")
         except OSError as error:
             raise OperatorError(
-                f"cannot start the {self.name} ({error})", "make room on the disk and in memory"
+                f"cannot start the {self.name} ({error})", "free space on the disk, and memory"
             ) from error
 
     def ended(self) -> tuple[int, bool]:
@@ -145,7 +145,7 @@ def run(config: Config) -> int:
         own.write_text(f"{os.getpid()}\n")
         return supervise(children)
     except OSError as error:
-        raise OperatorError(f"cannot go on ({error})", "make room on the disk") from error
+        raise OperatorError(f"cannot go on ({error})", "free space on the disk") from error
     finally:
         own.unlink(missing_ok=True)
 
