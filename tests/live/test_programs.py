@@ -292,7 +292,8 @@ for turn in range(turns):
 """
 
 
-@pytest.mark.parametrize("seed", [1, 2, 3, *(pytest.param(seed, marks=pytest.mark.slow) for seed in range(4, 20))])
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(1, 20))
 def test_whatever_two_programs_do_to_one_tree_at_once_is_everywhere(shared: Demo, here: Path, seed: int) -> None:
     churners = [
         subprocess.Popen([sys.executable, "-c", CHURN, str(here), str(2 * seed + number), "1500"]) for number in (0, 1)

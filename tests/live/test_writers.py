@@ -187,7 +187,8 @@ def test_an_edit_that_meets_a_removal_is_not_lost(writing: Demo, place: str) -> 
     assert b"edited meanwhile" in {entry.content for entry in found.values()}
 
 
-@pytest.mark.parametrize("seed", [1, *(pytest.param(seed, marks=pytest.mark.slow) for seed in range(2, 12))])
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(1, 12))
 def test_whatever_is_done_on_all_nodes_at_once_the_folders_become_one(writing: Demo, place: str, seed: int) -> None:
     (writing.folder("node1") / place).mkdir()
     writing.settled("node1")
