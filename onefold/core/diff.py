@@ -2,6 +2,7 @@
 
 Rules
   * Only what was looked at is compared, and only against the *base*: a node that lags never proposes old content.
+  * A path means something only in the directory that the base has there: whatever is above it must be seen as well.
   * Unknown proposes nothing. Absent removes the base's row and everything the base has below it.
   * Identity is inode and birth time. What stands elsewhere under an identity of the base was *moved*; a file only if
     its old place was looked at and holds it no more (else it is a hard link, and a file of its own). Diff asks for
@@ -61,7 +62,7 @@ class Diff(msgspec.Struct, frozen=True):
 
 
 def diff(seen: Mapping[RelPath, Observed], base: BaseView) -> Diff:
-    """Compare what was `seen` with the `base`. Every directory above a path is in the base or itself in `seen`."""
+    """Compare what was `seen` with the `base`. Every directory above a path is in the base or in `seen`."""
     return _Comparison(seen, base).run()
 
 
@@ -98,12 +99,12 @@ class _Comparison:
             self._compare_origin(path, self.seen[path])
         if self.look:
             return Diff((), (), (), tuple(self.look))
-        self.arrivals.sort(key=lambda arrival: arrival[0].split(b"/"))
+        self.arrivals.sort(key=_by_parts)
         removed = self._removals()
         order = self._step_aside(removed)
         self._arrive(order)
         self._change()
-        self._remove(removed)
+        self._remove(removed, order)
         return Diff(tuple(self.commands), tuple(self.claims), tuple(self.refresh), ())
 
     # -------------------------------------------------------------------------------------------- what happened
@@ -125,6 +126,9 @@ class _Comparison:
             self.gone[row.id] = row
         if origin is not None and origin.kind is Kind.DIRECTORY and origin.id not in self.kept:
             self._moved(path, o, origin)
+            # What was here before may be there now, and must not be taken for removed.
+            if (place := self._place_left(origin, {})) not in self.seen:
+                self.look[place] = None
         else:
             self._is_new(path, o)
 
@@ -183,7 +187,8 @@ class _Comparison:
         row = self._row_at(parent, path) if parent is not None else None
         if row is None or row.kind is not Kind.DIRECTORY or row.id in self.kept:
             return None
-        self.stands[path] = row.id
+        # Whether it still is the directory that the base has there must be seen, too: it may have been exchanged.
+        self.look[path] = None
         return row.id
 
     def _still_there(self, row: BaseRow) -> bool:
@@ -207,17 +212,6 @@ class _Comparison:
         if place is None:
             place = None if above.id in self.gone else self._place_now(above)
         return None if place is None else place.child(row.name)
-
-    def _base_path(self, row: BaseRow) -> RelPath:
-        names = [row.name]
-        parent = row.parent
-        while parent != ROOT:
-            above = self.base.get(parent)
-            if above is None:
-                break
-            names.append(above.name)
-            parent = above.parent
-        return RelPath(b"/".join(reversed(names)))
 
     # -------------------------------------------------------------------------------------------- in which order
 
@@ -277,15 +271,33 @@ class _Comparison:
             put = Put(row.id, row.version, row.parent, _name(path), o.kind, _mode(o), _mtime(o), _size(o), content)
             self._emit(put, Claim(path, o, row))
 
-    def _remove(self, removed: dict[Id, BaseRow]) -> None:
+    def _remove(self, removed: dict[Id, BaseRow], aside: dict[Id, int]) -> None:
         """Deepest first: a path sorts after those of its parents."""
-        places = sorted(((self._base_path(row), row) for row in removed.values()), key=lambda p: p[0].split(b"/"))
+        places = sorted(((self._place_left(row, aside), row) for row in removed.values()), key=_by_parts)
         for place, row in reversed(places):
             self._emit(Remove(row.id, row.version), Claim(place, None, row))
+
+    def _place_left(self, row: BaseRow, aside: dict[Id, int]) -> RelPath:
+        """Where the base will have `row`, which stands nowhere, once all before its removal is in the log."""
+        names: list[bytes] = []
+        while True:
+            if row.id in aside:
+                names.append(aside_name(row.id))
+                break
+            names.append(row.name)
+            above = self.base.get(row.parent)
+            if above is None:
+                break
+            row = above
+        return RelPath(b"/".join(reversed(names)))
 
     def _emit(self, command: Command, claim: Claim) -> None:
         self.commands.append(command)
         self.claims.append(claim)
+
+
+def _by_parts(entry: tuple[RelPath, *tuple[object, ...]]) -> list[bytes]:
+    return entry[0].split(b"/")
 
 
 def _name(path: RelPath) -> bytes:

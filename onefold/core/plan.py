@@ -84,6 +84,9 @@ class _Plan:
             return
         if (row.parent, row.name) != (old.parent, old.name):
             self.shifts[id] = (row, old)
+        elif row.placed != old.placed:
+            # It is there by another move than the base knows: the folder has nothing to do, and the base to learn it.
+            self.changes[id] = (row, old)
         if row.version != old.version:
             self.changes[id] = (row, old)
 

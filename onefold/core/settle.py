@@ -6,11 +6,13 @@ there, and the next plan does the rest:
   * an edit that lost: what stands at the path *is* the conflict copy, at the wrong name; the plan moves it to its own
     name and brings the winner. No content is copied, and none is lost in between.
   * a move or removal that lost: the base holds the folder as it is; the plan brings it back.
+  * a creation that met what others moved to the same place: what the author made there now is that, and what it still
+    has at the old place is nobody's, to be looked at anew.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import msgspec
 
@@ -23,6 +25,7 @@ from onefold.core.model import (
     Command,
     Discard,
     Id,
+    Kind,
     Move,
     Outcome,
     Put,
@@ -77,9 +80,13 @@ def settle(
         if isinstance(command, Put) and claim.seen is not None:
             if command.id == NEW:
                 row = _created(command, claim, outcome, made, resolve(command.parent), catalogue)
-                if row is None or (row.id != Id(made) and now(row.id) is not None):
+                old = now(row.id) if row is not None and row.id != Id(made) else None
+                if row is None or (old is not None and (old.parent, old.name) == (row.parent, row.name)):
                     look.append(claim.path)
                 else:
+                    if old is not None:
+                        look.append(_path(old, base))
+                        rows.update(dict.fromkeys(_below(old.id, rows, base)))
                     rows[row.id] = row
             else:
                 _changed(command, claim, outcome, made, now(command.id), rows)
@@ -141,15 +148,27 @@ def _changed(
         rows[outcome.id] = msgspec.structs.replace(new, id=outcome.id, version=made, placed=NEVER)
 
 
+def _below(id: Id, rows: dict[Id, BaseRow | None], base: BaseView) -> Iterator[Id]:
+    """Everything that the base, as changed by `rows`, has below `id`."""
+    for child in base.children(id):
+        row = rows.get(child.id, child)
+        if row is not None and row.parent == id:
+            yield child.id
+            yield from _below(child.id, rows, base)
+
+
 def revert(diff: Diff, base: BaseView) -> Reverted:
     """What to do about edits on a node that may not propose: what it wrote becomes strays, what it lost comes back.
 
     An edited file keeps its old stat in the base and forgets its content there, so that the plan replaces it and the
     materialiser finds an edit in what comes out: a stray. Something moved is moved back.
+
+    What is new goes first, while its path holds; then what moved, the deepest first; then the new directories that
+    something had been moved into, wherever they stand by then.
     """
     rows: dict[Id, BaseRow | None] = {}
-    back: dict[Id, Action] = {}
-    discards: list[Action] = []
+    back: dict[Id, Shift] = {}
+    discards: list[Discard] = []
     for command, claim in zip(diff.commands, diff.claims, strict=True):
         old = claim.base
         if isinstance(command, Remove):
@@ -167,7 +186,18 @@ def revert(diff: Diff, base: BaseView) -> Reverted:
                 )
     for id in back:
         rows.pop(id, None)
-    return Reverted(rows, (*back.values(), *reversed(discards)))
+    shifts = list(reversed(back.values()))
+    discards.reverse()
+    emptied = [Discard(_after(shifts, d.path), d.kind) for d in discards if shifts and d.kind is Kind.DIRECTORY]
+    return Reverted(rows, (*discards, *shifts, *emptied))
+
+
+def _after(shifts: Sequence[Shift], path: RelPath) -> RelPath:
+    """Where `path` is once `shifts`, the deepest first, have happened."""
+    for shift in shifts:
+        if shift.source is not None and path.below(shift.source):
+            path = RelPath(shift.path + path[len(shift.source) :])
+    return path
 
 
 def _path(row: BaseRow, base: BaseView) -> RelPath:

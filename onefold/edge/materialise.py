@@ -153,6 +153,7 @@ class _Run:
         self.asides: dict[Id, tuple[int, Aside, int]] = {}
         self.modes: list[tuple[int, Row, RelPath]] = []
         self.blocked: set[RelPath] = set()
+        self.occupied: set[RelPath] = set()
         self.handlers: dict[type, Callable[[Any], Result]] = {
             Make: self._make,
             Replace: self._replace,
@@ -167,11 +168,16 @@ class _Run:
         space, handlers, results = self.space, self.handlers, self.results
         for action in actions:
             try:
+                if type(action) in (Make, Shift) and action.path in self.occupied:
+                    # Who stood there could not be found: the base still has it there, and must not lose it for this.
+                    raise _Stop("what stood in its place has changed or moved; it is tried again")
                 result = handlers[type(action)](action)
             except (OSError, _Stop) as error:
                 result = self._again(action, error)
             if type(result) is not Done and action.path is not None:
                 self.blocked.add(action.path)
+                if type(action) is Aside:
+                    self.occupied.add(action.path)
             results.append(result)
             space.trim()
         self._bring_back_asides()

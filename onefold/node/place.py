@@ -14,6 +14,7 @@ from onefold.core import wire
 from onefold.core.messages import Problem
 from onefold.core.model import (
     NEW,
+    ROOT,
     Action,
     Applied,
     Aside,
@@ -21,6 +22,7 @@ from onefold.core.model import (
     BaseRow,
     Discard,
     Done,
+    Edited,
     Failed,
     Id,
     Kind,
@@ -150,6 +152,8 @@ class Placer:
     async def _round(self) -> None:
         ids, self._dirty = self._dirty, set()
         discards, self._discards = self._discards, []
+        # What is moved back may be wanted elsewhere by now: planned again once it is back.
+        self._dirty.update(action.base.id for action in discards if isinstance(action, Shift))
         actions = [*discards, *plan(ids, self._catalogue, self._base)]
         for id in ids - {_subject(action) for action in actions}:
             self._settled(id)
@@ -172,24 +176,28 @@ class Placer:
                 results = self._materialiser.run(actions, self._content, keep)
             with self._base.transaction():
                 self._base.close_intents()
-                store(self._base, self._rows(actions, results, targets))
+                self._dirty |= store(self._base, self._rows(actions, results, targets))
 
     def recovered(self, done: Sequence[tuple[Action, Result]]) -> None:
         """What the last run before a crash had carried out: into the base, before anything else is done."""
         targets = {a.base.id: self._catalogue.get(a.base.id) for a, _ in done if isinstance(a, Shift)}
         with self._base.transaction():
             self._base.close_intents()
-            store(self._base, self._rows([action for action, _ in done], [result for _, result in done], targets))
+            rows = self._rows([action for action, _ in done], [result for _, result in done], targets)
+            self._dirty |= store(self._base, rows)
 
     def _rows(
         self, actions: Sequence[Action], results: Sequence[Result], targets: dict[Id, Row | None]
     ) -> dict[Id, BaseRow | None]:
         """What the base must learn from a run."""
         rows: dict[Id, BaseRow | None] = {}
+        lost: list[Id] = []
         for action, result in zip(actions, results, strict=True):
+            if isinstance(action, Make) and isinstance(result, Done) and self._is_elsewhere(result.base, rows):
+                result = Edited(action.row.id, action.path)
             if isinstance(result, Done):
                 if isinstance(action, Aside) and result.base is None:
-                    self._forget(action.base, rows)
+                    lost.append(action.base.id)
                 if isinstance(action, Discard | Aside):
                     continue
                 if isinstance(action, Replace) and action.base.id != action.row.id:
@@ -202,7 +210,7 @@ class Placer:
                 self._settled(result.id)
                 continue
             if isinstance(action, Shift) and _moves_back(action, targets[action.base.id]):
-                self._forget(action.base, rows)  # what was moved is kept aside, and made anew where it belongs
+                lost.append(action.base.id)  # what was moved is kept aside, and made anew where it belongs
                 if action.source is not None:
                     self._look_again(action.source)
             self._look_again(result.path)
@@ -210,13 +218,17 @@ class Placer:
                 log.warning("the folder refused", path=show(result.path), reason=result.reason)
             reason = result.reason if isinstance(result, Failed) else "it was changed here"
             self._later(_subject(action), reason, result.path)
+        # Last: what was done to it in the same run is not to outlive it.
+        rows.update(dict.fromkeys(lost))
+        self._dirty.update(lost)
         return rows
 
-    def _forget(self, row: BaseRow, rows: dict[Id, BaseRow | None]) -> None:
-        rows[row.id] = None
-        self._dirty.add(row.id)
-        for child in self._base.children(row.id):
-            self._forget(child, rows)
+    def _is_elsewhere(self, made: BaseRow | None, rows: Mapping[Id, BaseRow | None]) -> bool:
+        """Whether the directory adopted as `made` is one that the base has under another id: it was moved there."""
+        if made is None or made.kind is not Kind.DIRECTORY:
+            return False
+        known = self._base.by_inode(made.stat.ino, made.stat.btime_ns)
+        return known is not None and known.id != made.id and rows.get(known.id, known) is not None
 
     # -------------------------------------------------------------------------------------------- trying again
 
@@ -296,14 +308,35 @@ class Placer:
         return data if data is not None else self._objects.path(digest)
 
 
-def store(base: BaseStore, rows: Mapping[Id, BaseRow | None]) -> None:
-    """Set or (None) forget rows of the base; together they may swap places. Call it in a transaction."""
-    for id, row in rows.items():
-        if row is None:
-            base.delete(id)
+def store(base: BaseStore, rows: Mapping[Id, BaseRow | None]) -> set[Id]:
+    """Set or (None) forget rows of the base; together they may swap places. Call it in a transaction.
+
+    The base stays a tree: whoever stood where a row is put, and all below it or below what is forgotten, loses its row,
+    too. Answers those ids: they are to be planned again.
+    """
+    lost: set[Id] = set()
+    for id in rows:
+        base.delete(id)
     for row in rows.values():
         if row is not None:
-            base.put(row)  # whom it displaces is put elsewhere by the same `rows`, before or after
+            there = base.child(row.parent, row.name)
+            if there is not None:
+                _forget(base, there, lost)
+            base.put(row)
+    for id, row in rows.items():
+        if row is None:
+            for below in base.children(id):
+                _forget(base, below, lost)
+        elif row.parent != ROOT and base.get(row.parent) is None and base.get(id) is not None:
+            _forget(base, row, lost)
+    return lost
+
+
+def _forget(base: BaseStore, row: BaseRow, lost: set[Id]) -> None:
+    base.delete(row.id)
+    lost.add(row.id)
+    for below in base.children(row.id):
+        _forget(base, below, lost)
 
 
 def _moves_back(action: Shift, row: Row | None) -> bool:

@@ -342,8 +342,8 @@ class Proposer:
             for claim in found.claims:
                 log.warning("an edit on a node that does not lead", path=show(claim.path))
             with self._base.transaction():
-                store(self._base, reverted.rows)
-            self._placer.want(reverted.rows, reverted.actions)
+                lost = store(self._base, reverted.rows)
+            self._placer.want(lost | reverted.rows.keys(), reverted.actions)
         else:
             for path, due in taken.items():
                 self._due.setdefault(path, due)
@@ -530,7 +530,7 @@ class Proposer:
         outcomes = applied.outcomes[batch.origin]
         settled = settle(batch.commands, flight.claims, outcomes, applied.index, offset, self._catalogue, self._base)
         with self._base.transaction():
-            store(self._base, settled.rows)
+            lost = store(self._base, settled.rows)
         self.flight = None
         self._landed.set()
         for command, claim, outcome in zip(batch.commands, flight.claims, outcomes, strict=True):
@@ -542,7 +542,7 @@ class Proposer:
                 log.warning("a change was rejected", path=show(claim.path), reason=outcome.reason)
         for path in settled.look:
             self.look_again(path)
-        self._placer.want(settled.rows.keys() - applied.changes.keys())
+        self._placer.want(lost | (settled.rows.keys() - applied.changes.keys()))
         asyncio.get_running_loop().call_soon(self._check_idle)
         return {
             id for id, row in settled.rows.items() if id in applied.changes and _agrees(row, applied.changes[id].after)
@@ -561,7 +561,9 @@ def _stands(row: BaseRow | None, o: Observed) -> bool:
 def _agrees(ours: BaseRow | None, theirs: Row | None) -> bool:
     if ours is None or theirs is None:
         return ours is None and theirs is None
-    return (ours.version, ours.parent, ours.name) == (theirs.version, theirs.parent, theirs.name)
+    return (ours.version, ours.placed, ours.parent, ours.name) == (
+        theirs.version, theirs.placed, theirs.parent, theirs.name,
+    )  # fmt: skip
 
 
 def _is_later_state_of(o: Observed, copy: Present) -> bool:
