@@ -112,7 +112,7 @@ SETTINGS = (
     Setting(
         "etcd.heartbeat_ms",
         "number",
-        50,
+        100,
         "How often etcd's leader says that it is alive. Not less than a round trip between the nodes.",
         unit="ms",
         least=10,

@@ -48,7 +48,7 @@ def test_a_small_file_is_enough_and_the_rest_has_defaults(make: Make, tmp_path: 
     assert config.etcd.tls == config.tls
     assert config.runs_etcd
     assert [member.name for member in config.voters] == ["a"]
-    assert (config.writers, config.preferred, config.etcd.heartbeat_ms) == ("leader", False, 50)
+    assert (config.writers, config.preferred, config.etcd.heartbeat_ms) == ("leader", False, 100)
 
 
 def test_a_replica_runs_no_etcd(make: Make) -> None:

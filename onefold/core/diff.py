@@ -222,21 +222,19 @@ class _Comparison:
             if row.id in self.kept:
                 continue
             for below in self._descendants(row):
-                if below.id not in self.kept:
-                    removed[below.id] = below
+                removed[below.id] = below
         return removed
 
     def _descendants(self, row: BaseRow) -> Iterator[BaseRow]:
         """`row` and everything that the base has below it, parents first; not below what stands elsewhere now."""
         yield row
-        if row.kind is Kind.DIRECTORY:
-            for child in self.base.children(row.id):
-                if child.id not in self.kept:
-                    yield from self._descendants(child)
+        children = self.base.children(row.id) if row.kind is Kind.DIRECTORY else ()
+        for child in children:
+            if child.id not in self.kept:
+                yield from self._descendants(child)
 
     def _step_aside(self, removed: dict[Id, BaseRow]) -> dict[Id, int]:
         """Move aside what is leaving a place that an arrival wants; answers where (the position of that `Move`)."""
-        leaving = {row.id: row for _, _, row in self.arrivals if row is not None}
         aside: dict[Id, int] = {}
         for path, _, _ in self.arrivals:
             parent = self.stands[path.parent]
@@ -246,7 +244,7 @@ class _Comparison:
             if blocker.id in removed and blocker.kind is not Kind.DIRECTORY:
                 self._emit(Remove(blocker.id, blocker.version), Claim(path, None, blocker))
                 del removed[blocker.id]
-            elif blocker.id in leaving or blocker.id in removed:
+            else:
                 aside[blocker.id] = len(self.commands)
                 to = aside_name(blocker.id)
                 self._emit(Move(blocker.id, blocker.placed, ROOT, to), Claim(RelPath(to), None, blocker))

@@ -1,7 +1,7 @@
 """What nodes say to each other, and what the command line says to a node. Frozen values, sent over mutual TLS.
 
-`tell` messages have no answer: `Report`, `Arrived`, `Committed`. `ask` messages are answered by the type named in their docstring, or by
-`Refused`.
+`tell` messages have no answer: `Report`, `Arrived`, `Committed`. `ask` messages are answered by the type named in
+their docstring, or by `Refused`.
 """
 
 from __future__ import annotations

@@ -84,7 +84,7 @@ class EtcdProcess:
     tls: TlsFiles | None = None
     listen: str | None = None
     binary: str = "etcd"
-    heartbeat_ms: int = 50
+    heartbeat_ms: int = 100
     election_ms: int = 500
     _child: subprocess.Popen[bytes] | None = field(default=None, init=False, repr=False)
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections import deque
+from collections import OrderedDict
 from collections.abc import Callable
+from itertools import islice
 
 import structlog
 
@@ -46,7 +47,7 @@ class Applier:
         self._applied = applied
         self._changed = asyncio.Event()
         self._expected: dict[bytes, Pack] = {}
-        self.digests: deque[tuple[int, bytes]] = deque(maxlen=DIGESTS_KEPT)
+        self._digests: OrderedDict[int, bytes] = OrderedDict()
         self._note_digest()
 
     async def run(self) -> None:
@@ -116,13 +117,18 @@ class Applier:
         self._applied(entry, pack, applied)
 
     def _note_digest(self) -> None:
-        self.digests.append((self._catalogue.index, self._catalogue.digest.to_bytes(32, "big")))
+        self._digests[self._catalogue.index] = self._catalogue.digest.to_bytes(32, "big")
+        if len(self._digests) > DIGESTS_KEPT:
+            self._digests.popitem(last=False)
+
+    def newest_digests(self, count: int) -> tuple[tuple[int, bytes], ...]:
+        """The catalogue's digests at the newest `count` indices, oldest first."""
+        return tuple(islice(reversed(self._digests.items()), count))[::-1]
 
     def check(self, peer: str, digests: tuple[tuple[int, bytes], ...]) -> None:
         """Compare a peer's digests with ours at the same indices (G1). Raises `Bug` when they differ."""
-        ours = dict(self.digests)
         for index, digest in digests:
-            if ours.get(index, digest) != digest:
+            if self._digests.get(index, digest) != digest:
                 raise Bug(
                     f"the catalogue at index {index} differs from that of {peer}",
                     "this node stopped proposing and materialising; compare the nodes' digests with `onefold status`, "

@@ -19,8 +19,8 @@ from onefold.node.apply import Applier
 from onefold.node.waiting import happened
 from onefold.ports import Clock, Leader, Log, Peers, Spawn
 
-SILENCE_SECONDS = 0.6
-"""Without a word (heartbeats come every 0.2 s) for this long, a peer counts as unreachable, connected or not."""
+SILENCE_SECONDS = 0.7
+"""Without a word (heartbeats come every 0.25 s) for this long, a peer counts as unreachable, connected or not."""
 FIRST_CONTACT_SECONDS = 1.0
 """How long after our own start a leader that we never heard may still be on its way to us, or we to it."""
 CHECK_SECONDS = 0.2

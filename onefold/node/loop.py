@@ -512,7 +512,6 @@ class Node:
         leader = self.elector.leader
         name = self.who.name
         role = "leader" if self.elector.active else "voter" if name in self.who.voters else "replica"
-        digests = self.applier.digests
         return Report(
             node=name,
             incarnation=self.who.incarnation,
@@ -522,7 +521,7 @@ class Node:
             applied=self._catalogue.index,
             in_place=max(0, self.placer.in_place),
             durable=self.keeper.durable,
-            digests=tuple(digests[i] for i in range(max(0, len(digests) - DIGESTS_TOLD), len(digests))),
+            digests=self.applier.newest_digests(DIGESTS_TOLD),
             files=self._catalogue.files,
             strays=self._ports.strays.count(),
             problems=tuple(self._problems()),

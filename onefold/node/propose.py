@@ -53,7 +53,7 @@ RESTLESS_SECONDS = 5.0
 RECHECK_SECONDS = 3.0
 """When to hash again what was too young to be trusted."""
 RESEND_SECONDS = 1.0
-SWEEP_SECONDS = 0.5
+SWEEP_SECONDS = 1.0
 """Between two directories of the sweep."""
 BATCH_COMMANDS_MAX = 20_000
 

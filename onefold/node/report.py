@@ -15,7 +15,7 @@ from onefold.core.views import RowView
 from onefold.node.waiting import happened
 from onefold.ports import Clock, Peers
 
-HEARTBEAT_SECONDS = 0.2
+HEARTBEAT_SECONDS = 0.25
 SPACING_SECONDS = 0.02
 """Least time between two reports."""
 RECENT_KEPT = 64
