@@ -34,7 +34,6 @@ from onefold.core.model import (
     Origin,
     Pack,
     Present,
-    Put,
     Remove,
     Replace,
     Result,
@@ -691,7 +690,3 @@ def _row_of(inode: Inode) -> tuple[Kind, int, int, int, bytes]:
         0 if inode.kind is Kind.DIRECTORY else len(inode.data),
         inode.content,
     )
-
-
-def puts(found: Diff) -> list[Put]:
-    return [command for command in found.commands if isinstance(command, Put)]

@@ -228,7 +228,7 @@ class Story:
         assert not self.cluster.lost(self.written, self.given_up)
 
 
-stories = st.lists(steps, max_size=40)
+stories = st.lists(steps, min_size=20, max_size=60)
 
 
 @pytest.mark.parametrize("leader", [None, 0], ids=["any", "leader"])
