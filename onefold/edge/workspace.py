@@ -27,6 +27,7 @@ from blake3 import blake3
 from onefold import linux
 from onefold.core.model import BaseRow, Id, Kind, Row, Stat
 from onefold.core.paths import META, RelPath
+from onefold.edge.reasons import Stop
 from onefold.errors import OperatorError
 
 UNFINISHED: Final = stat.S_ISVTX
@@ -34,6 +35,8 @@ YOUNG_NS: Final = 20_000_000
 """Two writes within this may leave the same mtime."""
 RECENT_NS: Final = 2_000_000_000
 """After this, a file whose stat was too young has been looked at again."""
+TRIES: Final = 3
+"""How often a place that others keep taking is tried for."""
 
 _TEMPORARIES = META + b"/tmp"
 _BLOCK_BYTES = 1 << 20
@@ -93,6 +96,13 @@ class Workspace:
         if fd is None:
             fd = self._directories[path] = linux.open_beneath(self.root, path, _HANDLE | os.O_DIRECTORY)
         return fd
+
+    def locate(self, path: RelPath) -> tuple[int, bytes]:
+        """The directory that holds `path`, open, and its name there. Raises `OSError`, and `Stop` where we live."""
+        directory, _, name = path.rpartition(b"/")
+        if path.startswith(META) and path.parts[0] == META:
+            raise Stop("the name .onefold in the root is Onefold's own")
+        return self.directory(directory), name
 
     def trim(self) -> None:
         """Forget the directories when there are many: between two actions, since one may need two of them at once."""
@@ -225,6 +235,17 @@ class Workspace:
     def keep(self, name: bytes, path: RelPath, reason: str) -> None:
         """Make a stray of temporary `name`, which stood at `path`. Raises `OSError`."""
         self.strays.add(self.tmp, name, path, reason)
+
+    def take_out(self, parent: int, name: bytes, out: bytes) -> None:
+        """Rename `name` in `parent` to temporary `out`. Raises `OSError`."""
+        linux.renameat2(parent, name, self.tmp, out, linux.RENAME_NOREPLACE)
+
+    def give_back(self, parent: int, name: bytes, out: bytes, path: RelPath) -> None:
+        """Undo `take_out`; if the place was taken meanwhile, it becomes a stray."""
+        try:
+            linux.renameat2(self.tmp, out, parent, name, linux.RENAME_NOREPLACE)
+        except FileExistsError:
+            self.keep(out, path, "another file took its place")
 
     def remove(self, name: bytes) -> None:
         """Remove temporary `name`."""

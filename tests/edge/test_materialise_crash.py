@@ -29,7 +29,7 @@ from onefold.core.model import (
 from onefold.core.paths import RelPath
 from onefold.core.plan import plan
 from onefold.core.rows import MemoryRows
-from onefold.edge import materialise, recover, strays, workspace
+from onefold.edge import make, materialise, move, recover, strays, workspace
 from onefold.edge.journal import Base
 from onefold.edge.materialise import FolderMaterialiser
 from onefold.edge.recover import intents_of
@@ -260,7 +260,7 @@ def kept() -> Iterator[list[Any]]:
 
 
 def powered(power: Power, monkeypatch: pytest.MonkeyPatch) -> None:
-    for module in (materialise, workspace, recover, strays):
+    for module in (materialise, make, move, workspace, recover, strays):
         if hasattr(module, "os"):
             monkeypatch.setattr(module, "os", Powered(os, power))
         monkeypatch.setattr(module, "linux", Powered(linux, power))
