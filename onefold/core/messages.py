@@ -1,6 +1,6 @@
 """What nodes say to each other, and what the command line says to a node. Frozen values, sent over mutual TLS.
 
-`tell` messages have no answer: `Report`, `Arrived`, `Committed`. `ask` messages are answered by the type named in
+`tell` messages have no answer: `Report`, `Arrived`. `ask` messages are answered by the type named in
 their docstring, or by `Refused`.
 """
 
@@ -58,14 +58,6 @@ class Arrived(msgspec.Struct, frozen=True, tag="arrived"):
     """This node's folder has arrived at this index: told to the leader at once, ahead of the next `Report`."""
 
     in_place: int
-
-
-class Committed(msgspec.Struct, frozen=True, tag="committed"):
-    """The leader's word that this entry is in the log, sent as soon as the log said so: ahead of everyone's watch."""
-
-    term: int
-    index: int
-    entry: bytes
 
 
 class Hold(msgspec.Struct, frozen=True, tag="hold"):
@@ -171,7 +163,6 @@ Message = (
     Hello
     | Report
     | Arrived
-    | Committed
     | Hold
     | Held
     | Forward

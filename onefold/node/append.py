@@ -44,10 +44,10 @@ class Appender:
         holder: Holder,
         objects: Objects,
         expect: Callable[[bytes, Pack], None],
-        committed: Callable[[int, Entry, bytes, Pack], None],
+        committed: Callable[[int, Entry, Pack], None],
     ) -> None:
         """`expect(digest, pack)` is called before an append that names a pack by its digest; `committed(index, entry,
-        encoded, pack)`, in order, for each entry that is known to be in the log."""
+        pack)`, in order, for each entry that is known to be in the log."""
         self._log = replicated
         self._holder = holder
         self._objects = objects
@@ -119,7 +119,7 @@ class Appender:
                 await asyncio.sleep(RETRY_SECONDS)
                 continue
             if answer.committed:
-                self._committed(index, entry, encoded, pack)
+                self._committed(index, entry, pack)
                 return True
             log.info("append refused", index=index, term=term, leads=answer.term, head=answer.head)
             return False

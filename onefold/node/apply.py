@@ -68,16 +68,6 @@ class Applier:
         if index == self._catalogue.index + 1:
             self._apply(index, entry, pack)
 
-    def hear(self, index: int, data: bytes) -> None:
-        """An entry that the leader has just appended, ahead of the watch, which brings it again if it is not the next.
-
-        What a leader calls committed the log has acknowledged; so applying it early can at worst be useless.
-        """
-        if index == self._catalogue.index + 1:
-            entry = wire.decode_entry(data)
-            if entry.pack is not None:
-                self._apply(index, entry, wire.decode_pack(entry.pack))
-
     @property
     def index(self) -> int:
         """The *applied* index."""

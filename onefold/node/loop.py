@@ -17,7 +17,6 @@ from onefold.core.messages import (
     Arrived,
     Ask,
     Cluster,
-    Committed,
     Flush,
     Flushed,
     Forward,
@@ -244,11 +243,7 @@ class Node:
     def _expect(self, digest: bytes, pack: Pack) -> None:
         self.applier.expect(digest, pack)
 
-    def _committed(self, index: int, entry: Entry, encoded: bytes, pack: Pack) -> None:
-        if entry.pack is not None:
-            told = Committed(entry.term, index, encoded)
-            for node in self._ports.peers.connected():
-                self._ports.peers.tell(node, told)
+    def _committed(self, index: int, entry: Entry, pack: Pack) -> None:
         flight = self.proposer.newest
         mine = next((b for b in pack.batches if flight and b.origin == flight.proposal.batch.origin), None)
         since = flight.since if mine and flight else self._ports.clock.now()
@@ -364,11 +359,7 @@ class Node:
         raise PeerRefused(f"{self.who.name} does not know what to do with {type(message).__name__}", "upgrade it")
 
     def heard(self, peer: str, message: Message) -> None:
-        if isinstance(message, Committed):
-            leader = self.elector.leader
-            if leader is not None and (leader.node, leader.term) == (peer, message.term):
-                self.applier.hear(message.index, message.entry)
-        elif isinstance(message, Arrived):
+        if isinstance(message, Arrived):
             self.reporter.arrived_at(peer, message.in_place)
             self._everywhere()
             self._progress.set()
