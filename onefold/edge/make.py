@@ -140,7 +140,7 @@ class Maker:
             return self._replace_nothing(row, path)
         try:
             if self.keep_edits and old is not None and not _quick_same(old, base.stat):
-                verdict = self.space.judge(parent, name, base, old)
+                verdict = self.space.judge(parent, name, base, old, os.fstat(old).st_ctime_ns)
                 if verdict is Verdict.EDITED or verdict is Verdict.TOUCHED:
                     return Edited(row.id, path)
             return self._exchange(row, path, base, parent, name, old)
@@ -155,6 +155,7 @@ class Maker:
     def _exchange(self, row: Row, path: RelPath, base: BaseRow, parent: int, name: bytes, old: int | None) -> Result:
         space = self.space
         new = self._build(row, old if row.kind is Kind.FILE else None)
+        ctime_ns = os.fstat(old).st_ctime_ns if old is not None else -1
         try:
             linux.renameat2(space.tmp, new, parent, name, linux.RENAME_EXCHANGE)
         except FileNotFoundError:
@@ -164,7 +165,7 @@ class Maker:
             space.remove(new)
             raise
         try:
-            verdict = space.judge(space.tmp, new, base, old)
+            verdict = space.judge(space.tmp, new, base, old, ctime_ns)
         except OSError:
             self._put_back(row, path, parent, name, new)
             raise
@@ -212,7 +213,7 @@ class Maker:
             if kind_of(mode) is not Kind.DIRECTORY:
                 return Edited(row.id, path)
         else:
-            verdict = self.space.judge(parent, name, base)
+            verdict = self.space.judge(parent, name, base, ctime_ns=found.ctime_ns)
             if verdict is Verdict.EDITED or (verdict is Verdict.TOUCHED and self.keep_edits):
                 return Edited(row.id, path)
             if verdict is Verdict.HELD and found.mtime_ns != row.mtime_ns:
@@ -293,4 +294,4 @@ class Maker:
 
 def _quick_same(fd: int, expected: Stat) -> bool:
     found = os.fstat(fd)
-    return (found.st_ino, found.st_mtime_ns, found.st_size) == (expected.ino, expected.mtime_ns, expected.size)
+    return (found.st_ino, found.st_ctime_ns, found.st_size) == (expected.ino, expected.ctime_ns, expected.size)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import errno
 import os
+from typing import NamedTuple
 
 import msgspec
 
@@ -41,6 +42,15 @@ from onefold.edge.workspace import (
 )
 
 
+class _Held(NamedTuple):
+    """What stepped aside: the place of its result, where it stood, the open directory above that, and its base now."""
+
+    number: int
+    path: RelPath
+    home: int
+    base: BaseRow
+
+
 class Mover:
     """Carries out `Aside`, `Shift`, `Drop` and `Discard` of one run, whose results so far are `results`."""
 
@@ -48,13 +58,14 @@ class Mover:
         self.space = space
         self.keep_edits = keep_edits
         self.results = results
-        self.asides: dict[Id, tuple[int, Aside, int]] = {}
+        self.asides: dict[Id, _Held] = {}
 
     # -------------------------------------------------------------------------------------------- move
 
     def aside(self, action: Aside) -> Result:
         base, path = action.base, action.path
         parent, name = self.space.locate(path)
+        ctime_ns = self._ctime_ns(parent, name)
         self.space.take_out(parent, name, aside_name(base.id))
         mode, found = linux.stat_of(self.space.tmp, aside_name(base.id))
         if kind_of(mode) is not base.kind:
@@ -62,10 +73,11 @@ class Mover:
             return Edited(base.id, path)
         # The directory itself is kept: its path may be another's by the time this has to go back.
         home = os.dup(parent)
-        self.asides[base.id] = (len(self.results), action, home)
+        base = msgspec.structs.replace(base, stat=moved_stat(base, ctime_ns, found))
+        self.asides[base.id] = _Held(len(self.results), path, home, base)
         if base.kind is Kind.DIRECTORY:
             self.space.forget()
-        return Done(base.id, msgspec.structs.replace(base, stat=moved_stat(base, found)))
+        return Done(base.id, base)
 
     def shift(self, action: Shift) -> Result:
         base, path, space = action.base, action.path, self.space
@@ -73,12 +85,14 @@ class Mover:
         if action.source is None:
             if base.id not in self.asides:
                 raise Stop("it could not be moved out of the way first; it is tried again")
+            base = self.asides[base.id].base
             from_fd, from_name = space.tmp, aside_name(base.id)
         else:
             from_fd, from_name = self.space.locate(action.source)
             mode, _ = _stat_or_none(from_fd, from_name)
             if kind_of(mode) is not base.kind:
                 return Edited(base.id, action.source)
+        ctime_ns = self._ctime_ns(from_fd, from_name)
         strays = 0
         for _ in range(TRIES):
             try:
@@ -91,25 +105,26 @@ class Mover:
         else:
             raise Stop("its new place is taken again and again; it is tried again")
         if action.source is None:
-            os.close(self.asides.pop(base.id)[2])
+            os.close(self.asides.pop(base.id).home)
         if base.kind is Kind.DIRECTORY:
             space.forget()
             parent, name = self.space.locate(path)
         found = linux.stat_of(parent, name)[1]
-        return Done(base.id, msgspec.structs.replace(base, name=bytes(name), stat=moved_stat(base, found)), strays)
+        base = msgspec.structs.replace(base, name=bytes(name), stat=moved_stat(base, ctime_ns, found))
+        return Done(base.id, base, strays)
 
     def bring_back_asides(self) -> None:
         """What stepped aside and was not fetched returns to its place, or goes away if that is taken."""
-        for index, action, home in reversed(list(self.asides.values())):
-            base, name = action.base, aside_name(action.base.id)
+        for number, path, home, base in reversed(list(self.asides.values())):
+            name = aside_name(base.id)
             try:
-                linux.renameat2(self.space.tmp, name, home, action.path.name, linux.RENAME_NOREPLACE)
+                linux.renameat2(self.space.tmp, name, home, path.name, linux.RENAME_NOREPLACE)
             except OSError:
                 try:
-                    self.results[index] = self._remove_aside(base, action.path)
+                    self.results[number] = self._remove_aside(base, path)
                 except OSError as error:
                     reason = f"it is held in the temporaries: {reason_of(error)}"
-                    self.results[index] = Failed(base.id, action.path, reason)
+                    self.results[number] = Failed(base.id, path, reason)
             finally:
                 os.close(home)
         self.asides.clear()
@@ -121,19 +136,22 @@ class Mover:
         if path is None:
             if base.id not in self.asides:
                 raise Stop("it could not be moved out of the way first; it is tried again")
-            result = self._remove_aside(base, self.asides[base.id][1].path)
-            os.close(self.asides.pop(base.id)[2])
+            held = self.asides[base.id]
+            result = self._remove_aside(held.base, held.path)
+            del self.asides[base.id]
+            os.close(held.home)
             return result
         parent, name = self.space.locate(path)
         if base.kind is Kind.DIRECTORY:
             return self._drop_directory(base, path, parent, name)
         out = dropped_name(base.id)
         try:
+            ctime_ns = self._ctime_ns(parent, name)
             self.space.take_out(parent, name, out)
         except FileNotFoundError:
             return Done(base.id, None)
         try:
-            verdict = space.judge(space.tmp, out, base)
+            verdict = space.judge(space.tmp, out, base, ctime_ns=ctime_ns)
         except OSError:
             self.space.give_back(parent, name, out, path)
             raise
@@ -173,9 +191,11 @@ class Mover:
             except OSError as error:
                 if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
                     raise
-        elif space.judge(space.tmp, name, base) in (Verdict.SAME, Verdict.TOUCHED):
-            space.remove(name)
-            return Done(base.id, None)
+        else:
+            verdict = space.judge(space.tmp, name, base, ctime_ns=self._ctime_ns(space.tmp, name))
+            if verdict is Verdict.SAME or verdict is Verdict.TOUCHED:
+                space.remove(name)
+                return Done(base.id, None)
         space.keep(name, path, "its place was taken by another")
         return Done(base.id, None, 1)
 
@@ -215,6 +235,10 @@ class Mover:
             self.space.give_back(parent, name, out, path)
             raise
         return 1
+
+    @staticmethod
+    def _ctime_ns(dir_fd: int, name: bytes) -> int:
+        return linux.stat_of(dir_fd, name)[1].ctime_ns
 
 
 def _stat_or_none(dir_fd: int, name: bytes) -> tuple[int, Stat | None]:

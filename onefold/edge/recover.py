@@ -196,7 +196,7 @@ class Recovery:
             home = self._fd_of(base.parent)
             if self._moved(name, home, place):
                 found = linux.stat_of(home or 0, place.name)[1]
-                back = msgspec.structs.replace(base, stat=moved_stat(base, found))
+                back = msgspec.structs.replace(base, stat=moved_stat(base, -1, found))
                 self._tell(id, aside or Aside(base, place), Done(id, back))
                 return
         strays = 0
@@ -271,7 +271,7 @@ class Recovery:
         if found is None or not found.same_file(base.stat):
             return
         self.places[base.id] = path
-        now = msgspec.structs.replace(base, name=bytes(path.name), stat=moved_stat(base, found))
+        now = msgspec.structs.replace(base, name=bytes(path.name), stat=moved_stat(base, -1, found))
         self._tell(base.id, action, Done(base.id, now))
 
     def _gone(self, drop: Drop, arrived: set[RelPath]) -> None:

@@ -103,7 +103,7 @@ class FolderScanner:
     def observe(self, path: RelPath, known: BaseRow | None, content: bool, large: bool = False) -> Observed:
         """What stands at `path`.
 
-        With `known` whose stat still holds (its mode aside) and `content` False, nothing is read and the known content
+        With `known` whose stat still holds and `content` False, nothing is read and the known content
         is repeated; unless the stat is so young (20 ms) that a write may not show in it. Without `large`, `LARGE` is
         answered rather than more than `small_bytes_max` read.
         """
@@ -315,14 +315,9 @@ class FolderScanner:
 
 
 def _same_content(known: Stat, seen: Stat) -> bool:
-    """Whether nothing was written between the two: `Stat.unchanged` but for the mode, for a chmod is not worth reading
-    a large file."""
-    return (
-        known.ino == seen.ino
-        and known.mtime_ns == seen.mtime_ns
-        and known.size == seen.size
-        and known.btime_ns == seen.btime_ns
-    )
+    """Whether nothing was written between the two. A change of the mode may hide one, and of the mtime that was then
+    set back: both show in ctime."""
+    return known.unchanged(seen) and known.ctime_ns == seen.ctime_ns
 
 
 def _is(seen: Stat, now: os.stat_result) -> bool:

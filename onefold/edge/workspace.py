@@ -161,8 +161,10 @@ class Workspace:
 
     # what stands there
 
-    def judge(self, dir_fd: int, name: bytes, base: BaseRow, fd: int | None = None) -> Verdict:
-        """What `name` in `dir_fd` is, against `base`. `fd`: it may be open already, for reading. Raises `OSError`.
+    def judge(self, dir_fd: int, name: bytes, base: BaseRow, fd: int | None = None, ctime_ns: int = -1) -> Verdict:
+        """What `name` in `dir_fd` is, against `base`. `fd`: it may be open already, for reading. `ctime_ns`: as it was
+        before we renamed it; unless that is the base's, the content is read, for mtime can be set back. Raises
+        `OSError`.
 
         Nobody can open it for writing by its name any more, so first it is asked who still can, and then what it is.
         """
@@ -185,7 +187,7 @@ class Workspace:
         try:
             held = not linux.set_read_lease(fd)
             found = linux.fstat_of(fd)[1]
-            if not found.unchanged(base.stat) or _too_young(base.stat):
+            if ctime_ns != base.stat.ctime_ns or not found.unchanged(base.stat) or _too_young(base.stat):
                 if found.size != base.size or digest_of(fd) != base.content:
                     return Verdict.EDITED
                 if not held and (found.mode, found.mtime_ns) != (base.mode, base.mtime_ns):
@@ -327,9 +329,13 @@ def base_row(row: Row, found: Stat) -> BaseRow:
     )  # fmt: skip
 
 
-def moved_stat(base: BaseRow, found: Stat) -> Stat:
-    """The stat for the base of what was moved, and stands there as `found`: an edit made before must stay visible."""
-    return found if found.unchanged(base.stat) else base.stat
+def moved_stat(base: BaseRow, ctime_ns: int, found: Stat) -> Stat:
+    """The stat for the base of what was moved, and stands there as `found`; before, its ctime was `ctime_ns`.
+
+    An edit made before must stay visible, also one whose mtime was set back.
+    """
+    whole = base.kind is Kind.DIRECTORY or ctime_ns == base.stat.ctime_ns
+    return found if whole and found.unchanged(base.stat) else base.stat
 
 
 def _too_young(found: Stat) -> bool:

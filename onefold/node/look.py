@@ -63,8 +63,9 @@ class Look:
         return stack
 
     def only(self, paths: Iterable[RelPath]) -> None:
-        """Forget all that was seen but this."""
+        """Forget all that was seen but this; what is asked for later is looked at again."""
         self.seen = {path: self.seen[path] for path in paths}
+        self._trees.clear()
 
     async def again(self) -> None:
         """Look again at all that was seen: the folder was written to by us meanwhile."""

@@ -309,6 +309,40 @@ def test_an_edit_of_the_same_size_within_the_same_tick_is_seen(world: World) -> 
     assert (done(result).strays, world.stray_bytes()) == (1, [b"EDT"])
 
 
+def edit_unseen(world: World, path: str, data: bytes) -> None:
+    """Overwrite a file with as many bytes, and set its mtime back."""
+    mtime_ns = (world.root / path).stat().st_mtime_ns
+    (world.root / path).write_bytes(data)
+    os.utime(world.root / path, ns=(mtime_ns, mtime_ns))
+
+
+@pytest.mark.parametrize("what", ["replace", "drop", "step aside and drop", "attributes"])
+def test_an_edit_whose_mtime_was_set_back_is_seen(world: World, what: str) -> None:
+    base = world.standing(7, "a", b"old")
+    edit_unseen(world, "a", b"OLD")
+    if what == "replace":
+        world.run(Replace(world.file(7, "a", b"new"), at("a"), base))
+    elif what == "drop":
+        world.run(Drop(base, at("a")))
+    elif what == "step aside and drop":
+        world.run(Aside(base, at("a")), Drop(base, None))
+    else:
+        (result,) = world.run(Attributes(world.file(7, "a", b"old", mode=0o600, mtime_ns=OLD_NS), at("a"), base))
+        assert result == Edited(Id(7), at("a"))
+        return
+    assert world.stray_bytes() == [b"OLD"]
+
+
+@pytest.mark.parametrize("aside", [False, True])
+def test_an_edit_whose_mtime_was_set_back_stays_visible_after_a_move(world: World, aside: bool) -> None:
+    base = world.standing(7, "a", b"old")
+    edit_unseen(world, "a", b"OLD")
+    moved = [Aside(base, at("a")), Shift(base, None, at("b"))] if aside else [Shift(base, at("a"), at("b"))]
+    result = world.run(*moved)[-1]
+    after = done(result).base
+    assert after is not None and after.stat != linux.stat_of(-100, os.fsencode(world.root / "b"))[1]
+
+
 def test_an_edit_whose_base_has_forgotten_its_content_becomes_a_stray(world: World) -> None:
     base = world.standing(1, "a", b"edited")
     base = BaseRow(*[getattr(base, f) if f != "content" else b"" for f in base.__struct_fields__])
