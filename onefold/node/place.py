@@ -46,7 +46,7 @@ INLINE_BYTES_MAX = 1 << 20
 """A slice that writes more is carried out in a thread."""
 RETRY_SECONDS_MIN = 0.02
 RETRY_SECONDS_MAX = 5.0
-PATIENCE = 4
+PATIENCE = 6
 """Tries after which a path that still differs is a problem for a person to see; `in_place` no longer waits for it."""
 
 EMPTY = wire.content_digest(b"")
@@ -111,12 +111,13 @@ class Placer:
         ids for which the folder is what the catalogue says."""
         if not own:
             self._recent.update(pack.contents)
-        self._dirty.update(applied.changes.keys() - agreed)
-        self._wake.set()
+        self.want(applied.changes.keys() - agreed)
 
     def want(self, ids: Iterable[Id], actions: Sequence[Action] = ()) -> None:
-        """Bring these ids to what the catalogue says, after carrying out `actions`."""
-        self._dirty.update(ids)
+        """Bring these ids, of which something is new, to what the catalogue says, after carrying out `actions`."""
+        for id in ids:
+            self._dirty.add(id)
+            self._settled(id)  # what was tried before was something else
         self._discards.extend(actions)
         self._wake.set()
 
@@ -151,7 +152,8 @@ class Placer:
 
     async def _round(self) -> None:
         ids, self._dirty = self._dirty, set()
-        discards, self._discards = self._discards, []
+        discards = [action for action in self._discards if not self._is_overtaken(action)]
+        self._discards = []
         # What is moved back may be wanted elsewhere by now: planned again once it is back.
         self._dirty.update(action.base.id for action in discards if isinstance(action, Shift))
         actions = [*discards, *plan(ids, self._catalogue, self._base)]
@@ -163,6 +165,10 @@ class Placer:
         for first in range(0, len(ready), step or 1):
             await self._carry_out(ready[first : first + step])
             await asyncio.sleep(0)
+
+    def _is_overtaken(self, action: Action) -> bool:
+        """Whether what was to be discarded had to give way, or was adopted, before its turn came."""
+        return isinstance(action, Discard) and self._base.lookup(action.path) is not None
 
     async def _carry_out(self, actions: list[Action]) -> None:
         targets = {a.base.id: self._catalogue.get(a.base.id) for a in actions if isinstance(a, Shift)}
@@ -243,7 +249,11 @@ class Placer:
 
     def _retry(self, id: Id) -> None:
         if id in self._tries:
-            self.want([id])
+            self._again([id])
+
+    def _again(self, ids: Iterable[Id]) -> None:
+        self._dirty.update(ids)
+        self._wake.set()
 
     def _settled(self, id: Id) -> None:
         self._tries.pop(id, None)
@@ -284,8 +294,8 @@ class Placer:
         return row is not None and row.content == digest
 
     def retry(self) -> None:
-        """A peer came back: what could not be had or done may be possible now."""
-        self.want(self._tries)
+        """A peer came back, or an edit has its verdict: what could not be done may be possible now."""
+        self._again(self._tries)
 
     async def obtain_here(self, digest: bytes, size: int) -> bool:
         """Bring content into reach from what this node has in its folder, or kept from recent packs."""

@@ -422,13 +422,16 @@ class Proposer:
             self._restless.pop(path, None)
         except (PeerError, ContentMismatch, OSError) as error:
             self.serving.pop(o.content, None)
-            if self._scanner.observe(path, remembered(path, o), False) is LARGE:  # it was written to meanwhile
+            now = self._scanner.observe(path, remembered(path, o), False)
+            if now is LARGE:  # it was written to meanwhile
                 log.info("a file changed before it was held", path=show(path))
                 self._restless.setdefault(path, since)
+                await self._clock.sleep(self._quiet_seconds)
             else:
-                log.warning("content is not held yet", path=show(path), error=str(error))
                 self._restless.pop(path, None)
-            await self._clock.sleep(RESEND_SECONDS)
+                if isinstance(now, Present) and now.stat == o.stat:
+                    log.warning("content is not held yet", path=show(path), error=str(error))
+                    await self._clock.sleep(RESEND_SECONDS)
         finally:
             del self._holding[path]
         self._again(path)
@@ -543,6 +546,7 @@ class Proposer:
         for path in settled.look:
             self.look_again(path)
         self._placer.want(lost | (settled.rows.keys() - applied.changes.keys()))
+        self._placer.retry()
         asyncio.get_running_loop().call_soon(self._check_idle)
         return {
             id for id, row in settled.rows.items() if id in applied.changes and _agrees(row, applied.changes[id].after)
