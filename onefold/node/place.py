@@ -294,7 +294,7 @@ class Placer:
         return row is not None and row.content == digest
 
     def retry(self) -> None:
-        """A peer came back, or an edit has its verdict: what could not be done may be possible now."""
+        """A peer came back, or what was in the way has its verdict: what could not be done may be possible now."""
         self._again(self._tries)
 
     async def obtain_here(self, digest: bytes, size: int) -> bool:

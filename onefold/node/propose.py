@@ -344,6 +344,7 @@ class Proposer:
             with self._base.transaction():
                 lost = store(self._base, reverted.rows)
             self._placer.want(lost | reverted.rows.keys(), reverted.actions)
+            self._placer.retry()
         else:
             for path, due in taken.items():
                 self._due.setdefault(path, due)
