@@ -41,6 +41,7 @@ class Look:
         self._known = known
         self._listed: dict[RelPath, bool] = {}  # new directories: whether there is anything in them
         self._trees: set[RelPath] = set()  # directories below which everything is looked at
+        self._moved: list[RelPath] = []  # directories that came from elsewhere, and were not looked into
         self._bytes = 0
         self.seen: dict[RelPath, Observed] = {}
         self.postponed: list[RelPath] = []
@@ -52,6 +53,7 @@ class Look:
         before what is below them.
         """
         stack = [*reversed(list(glances))]
+        above = {glance.path.parent for glance in stack}
         looked = 0
         with self._scanner.session():
             while stack and (all or (self._bytes < BYTES_MAX and len(self.seen) < PATHS_MAX)):
@@ -59,6 +61,9 @@ class Look:
                 looked += 1
                 if looked % SLICE == 0:
                     await asyncio.sleep(0)
+                if not stack:
+                    stack.extend(self._into_what_moved(above))
+            stack[:0] = self._into_what_moved(above)
         self._hold({glance.path.parent for glance in stack})
         return stack
 
@@ -102,12 +107,14 @@ class Look:
             self.seen[path] = seen
             moved = self._base.by_inode(seen.stat.ino, seen.stat.btime_ns)
             if moved is not None and not glance.tree:
+                self._moved.append(path)
                 return []  # what is below it moved along
             return self._below(path, moved.id if moved is not None else None, glance)
         self.seen[path] = seen
-        if glance.tree or not seen.stat.same_file(row.stat):
-            return self._below(path, row.id, glance)
-        return []
+        other = not seen.stat.same_file(row.stat)
+        if other and not glance.tree:
+            self._moved.append(path)
+        return self._below(path, row.id, glance) if other or glance.tree else []
 
     def _below(self, path: RelPath, id: Id | None, glance: Glance) -> list[Glance]:
         """Everything in directory `path`, and what the base thinks is in it (nothing, when `id` is None: it is new)."""
@@ -124,6 +131,26 @@ class Look:
         elif glance.tree:
             names.update(child.name for child in self._base.children(id))
         return [Glance(path.child(name), glance.content, tree=glance.tree or id is None) for name in sorted(names)]
+
+    def _into_what_moved(self, above: Iterable[RelPath]) -> list[Glance]:
+        """The directories that moved, if something in a directory `above` may have been meant for what is in them."""
+        moved, self._moved = self._moved, []
+        if not moved or not any(self._is_displaced(path) for path in above):
+            return []
+        return [Glance(path, tree=True) for path in moved]
+
+    def _is_displaced(self, path: RelPath) -> bool:
+        """Whether directory `path` may have been another one when something below it was hinted at.
+
+        That hint was then meant for a place which has another name now, in one of the directories that moved.
+        """
+        if not path:
+            return False
+        row = self._base.lookup(path)
+        if row is None:
+            return True
+        seen = self.seen.get(path) or self._scanner.observe(path, row, False)
+        return not (isinstance(seen, Present) and seen.stat.same_file(row.stat)) or self._is_displaced(path.parent)
 
     def _is_directory(self, path: RelPath) -> bool:
         seen = self.seen[path]
