@@ -41,6 +41,7 @@ class Look:
         self._known = known
         self._listed: dict[RelPath, bool] = {}  # new directories: whether there is anything in them
         self._trees: set[RelPath] = set()  # directories below which everything is looked at
+        self._ids: dict[RelPath, Id | None] = {}  # what the base took a directory for when it was seen
         self._moved: list[RelPath] = []  # directories that came from elsewhere, and were not looked into
         self._bytes = 0
         self.seen: dict[RelPath, Observed] = {}
@@ -81,6 +82,30 @@ class Look:
         self._bytes = 0
         await self.at([Glance(path) for path in before], all=True)
 
+    async def settle(self) -> None:
+        """Look at what must be seen besides, now that the base has learned what became of the last batch.
+
+        A directory that was new may be one that moved, and the other way round.
+        """
+        more: list[Glance] = []
+        for path, id in self._ids.items():
+            seen = self.seen.get(path)
+            if not isinstance(seen, Present) or seen.kind is not Kind.DIRECTORY:
+                continue
+            now = self._id_of(path, seen)
+            if now is None and id is not None:
+                self._trees.discard(path)
+                more.append(Glance(path, tree=True))
+            elif now is not None and now != id:
+                below = (path.child(row.name) for row in self._base.children(now))
+                more.extend(Glance(place) for place in below if place not in self.seen)
+        if more:
+            await self.at(more, all=True)
+
+    def _id_of(self, path: RelPath, seen: Present) -> Id | None:
+        row = self._base.by_inode(seen.stat.ino, seen.stat.btime_ns) or self._base.lookup(path)
+        return row.id if row is not None and row.kind is Kind.DIRECTORY else None
+
     async def _one(self, glance: Glance) -> list[Glance]:
         path = glance.path
         if path in self._trees or (path in self.seen and not (glance.tree and self._is_directory(path))):
@@ -105,19 +130,22 @@ class Look:
             if self._scanner.ignored(path, True):
                 return []
             self.seen[path] = seen
+            self._ids[path] = self._id_of(path, seen)
             moved = self._base.by_inode(seen.stat.ino, seen.stat.btime_ns)
             if moved is not None and not glance.tree:
                 self._moved.append(path)
                 return []  # what is below it moved along
             return self._below(path, moved.id if moved is not None else None, glance)
         self.seen[path] = seen
+        self._ids[path] = self._id_of(path, seen)
         other = not seen.stat.same_file(row.stat)
         if other and not glance.tree:
             self._moved.append(path)
-        return self._below(path, row.id, glance) if other or glance.tree else []
+        return self._below(path, row.id, glance, other) if other or glance.tree else []
 
-    def _below(self, path: RelPath, id: Id | None, glance: Glance) -> list[Glance]:
-        """Everything in directory `path`, and what the base thinks is in it (nothing, when `id` is None: it is new)."""
+    def _below(self, path: RelPath, id: Id | None, glance: Glance, other: bool = False) -> list[Glance]:
+        """Everything in directory `path`; and what the base has in it, if it is a known one (`id`) and everything below
+        is to be looked at, or it is an `other` than the base has there."""
         if glance.tree or id is None:
             self._trees.add(path)
         listing = self._scanner.listing(path)
@@ -128,7 +156,7 @@ class Look:
         names = set(listing.names)
         if id is None:
             self._listed[path] = bool(names)
-        elif glance.tree:
+        elif glance.tree or other:
             names.update(child.name for child in self._base.children(id))
         return [Glance(path.child(name), glance.content, tree=glance.tree or id is None) for name in sorted(names)]
 

@@ -306,6 +306,7 @@ class Proposer:
             look.only(odd)
         await self._landed.wait()
         async with self._placer.folder:
+            await look.settle()
             if self._placer.epoch != epoch:
                 await look.again()
             seen = self._proposable(look.seen, taken)
