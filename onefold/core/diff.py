@@ -10,6 +10,8 @@ Rules
   * A file that replaced another file at a path is new content for the old id, whatever its inode, and wherever the old
     inode is now: so editors save, with a backup or without, and readers elsewhere see one atomic replacement. A
     directory that replaced a directory keeps the old id, too, unless the old directory is seen elsewhere.
+  * The folder changes while it is looked at. What was seen below something that is no directory by now, or of a
+    directory seen at two places, says nothing: the events of that change are still to come.
   * Order: first whatever stands in somebody's way steps aside under a name of ours in the root; then creations and
     moves, from the root downwards, so that every parent stands in its final place before its children arrive; then
     changes; then removals, deepest first.
@@ -18,6 +20,7 @@ Rules
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from typing import TypeGuard
 
 import msgspec
 
@@ -85,12 +88,15 @@ class _Comparison:
         self.gone: dict[Id, BaseRow] = {}  # rows that lost their place
         self.kept: dict[Id, RelPath] = {}  # where rows stand now
         self.directories: dict[tuple[int, int], RelPath] = {}  # by inode and birth time
+        self.torn: set[RelPath] = set()  # where a directory was seen that was seen elsewhere as well
         self.news = 0
 
     def run(self) -> Diff:
         for path, o in self.seen.items():
-            if isinstance(o, Present) and o.kind is Kind.DIRECTORY:
-                self.directories.setdefault((o.stat.ino, o.stat.btime_ns), path)
+            if _is_directory(o):
+                first = self.directories.setdefault((o.stat.ino, o.stat.btime_ns), path)
+                if first != path:
+                    self.torn.update((first, path))
         paths = sorted((path for path in self.seen if path), key=lambda p: p.split(b"/"))
         for path in paths:
             self._compare_directory(path, self.seen[path])
@@ -113,7 +119,7 @@ class _Comparison:
 
     def _compare_directory(self, path: RelPath, o: Observed) -> None:
         parent = self._standing(path.parent)
-        if parent is None or not isinstance(o, Present) or o.kind is not Kind.DIRECTORY:
+        if parent is None or not _is_directory(o) or path in self.torn:
             return
         row = self._row_at(parent, path)
         origin = self.base.by_inode(o.stat.ino, o.stat.btime_ns)
@@ -135,7 +141,7 @@ class _Comparison:
     def _compare_place(self, path: RelPath, o: Observed) -> bool:
         """Whether all is said about `path`: no file or symlink stands there that must have come from elsewhere."""
         parent = self._standing(path.parent)
-        if parent is None or isinstance(o, Unknown) or (isinstance(o, Present) and o.kind is Kind.DIRECTORY):
+        if parent is None or isinstance(o, Unknown) or _is_directory(o):
             return True
         row = self._row_at(parent, path)
         if isinstance(o, Present) and row is not None and row.kind is o.kind:
@@ -179,6 +185,8 @@ class _Comparison:
 
     def _standing(self, path: RelPath) -> Id | None:
         """The id of the directory that now stands at `path`; None when nothing that we may descend into does."""
+        if path in self.seen and not _is_directory(self.seen[path]):
+            return None
         if path in self.stands:
             return self.stands[path]
         if path in self.seen:
@@ -292,6 +300,10 @@ class _Comparison:
     def _emit(self, command: Command, claim: Claim) -> None:
         self.commands.append(command)
         self.claims.append(claim)
+
+
+def _is_directory(o: Observed) -> TypeGuard[Present]:
+    return isinstance(o, Present) and o.kind is Kind.DIRECTORY
 
 
 def _by_parts(entry: tuple[RelPath, *tuple[object, ...]]) -> list[bytes]:

@@ -232,12 +232,20 @@ def test_a_place_in_a_directory_that_moved_away_is_not_taken_for_it(scene: Scene
     assert scene.diff(b"a", b"d/x").look == (b"d",)
 
 
-def test_the_same_directory_seen_twice_is_told_once(scene: Scene) -> None:
-    there = scene.folder.root.entries[b"d"]
-    scene.folder.put(b"a", there)
-    found = scene.diff(b"a", b"d")
-    assert [_verb(command) for command in found.commands].count("move") >= 1
-    assert not any(isinstance(command, Remove) and command.id == scene.id(b"d") for command in found.commands)
+def test_a_directory_seen_at_two_places_says_nothing_nor_does_what_is_in_it(scene: Scene) -> None:
+    scene.folder.put(b"a", scene.folder.root.entries[b"d"])
+    scene.folder.file(b"d/new", b"new")
+    found = scene.diff(b"a", b"a/new", b"d", b"d/new")
+    assert (found.commands, found.look) == ((), ())
+
+
+def test_what_was_seen_below_something_that_is_a_file_by_now_says_nothing(scene: Scene) -> None:
+    scene.folder.file(b"n/x", b"new")
+    seen = scene.seen(b"n/x")
+    scene.folder.take(b"n")
+    scene.folder.file(b"n", b"a file now")
+    found = diff(seen | scene.seen(b"n"), scene.node.base)
+    assert [bytes(claim.path) for claim in found.claims] == [b"n"]
 
 
 def test_a_file_moved_from_a_tree_that_moved_is_asked_for_at_its_new_place(scene: Scene) -> None:

@@ -269,7 +269,7 @@ def remove(path):
     shutil.rmtree(path) if os.path.isdir(path) and not os.path.islink(path) else os.unlink(path)
 
 for turn in range(turns):
-    doing = random.choice(["write"] * 4 + ["mkdir"] * 3 + ["rename"] * 4 + ["remove", "chmod", "link", "symlink"])
+    doing = random.choice(["write"] * 4 + ["mkdir"] * 3 + ["rename"] * 4 + ["remove", "chmod", "symlink"])
     path = somewhere()
     try:
         match doing:
@@ -283,8 +283,6 @@ for turn in range(turns):
                 remove(path)
             case "chmod":
                 os.chmod(path, random.choice([0o755, 0o700, 0o555]))
-            case "link":
-                os.link(path, somewhere())
             case "symlink":
                 os.symlink("abc", path)
     except OSError:
