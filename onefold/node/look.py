@@ -42,6 +42,7 @@ class Look:
         self._listed: dict[RelPath, bool] = {}  # new directories: whether there is anything in them
         self._trees: set[RelPath] = set()  # directories below which everything is looked at
         self._ids: dict[RelPath, Id | None] = {}  # what the base took a directory for when it was seen
+        self._whole: set[RelPath] = set()  # directories of which all was looked at that is, or should be, in them
         self._moved: list[RelPath] = []  # directories that came from elsewhere, and were not looked into
         self._bytes = 0
         self.seen: dict[RelPath, Observed] = {}
@@ -85,7 +86,8 @@ class Look:
     async def settle(self) -> None:
         """Look at what must be seen besides, now that the base has learned what became of the last batch.
 
-        A directory that was new may be one that moved, and the other way round.
+        A directory that was new may be one that moved, and the other way round; and there may be more in the base of
+        what is no longer in the folder.
         """
         more: list[Glance] = []
         for path, id in self._ids.items():
@@ -96,7 +98,7 @@ class Look:
             if now is None and id is not None:
                 self._trees.discard(path)
                 more.append(Glance(path, tree=True))
-            elif now is not None and now != id:
+            elif now is not None and (now != id or path in self._whole):
                 below = (path.child(row.name) for row in self._base.children(now))
                 more.extend(Glance(place) for place in below if place not in self.seen)
         if more:
@@ -154,6 +156,8 @@ class Look:
                 self.seen[path] = listing
             return []
         names = set(listing.names)
+        if glance.tree or other or id is None:
+            self._whole.add(path)
         if id is None:
             self._listed[path] = bool(names)
         elif glance.tree or other:
