@@ -93,7 +93,7 @@ def test_a_node_may_listen_on_all_addresses(make: Make) -> None:
         ('listen = "127.0.0.1:7500"' + GOOD, "the members reach a at 127.0.0.1:7400"),
         ("members = 3\n" + GOOD.partition("[[")[0], "write each as [[members]]"),
         (GOOD.partition("[[")[0], "names no voter"),
-        (GOOD + "[etcd]\nelection_ms = 100\n", "give at least 250"),
+        (GOOD + "[etcd]\nelection_ms = 100\n", "give at least 500"),
     ],
 )
 def test_what_is_wrong_is_one_sentence_with_the_fix(make: Make, text: str, says: str) -> None:

@@ -36,7 +36,7 @@ from onefold.core.model import (
 from onefold.core.paths import RelPath, show
 from onefold.core.plan import plan
 from onefold.core.views import RowView
-from onefold.errors import ContentMismatch, PeerError
+from onefold.errors import ContentMismatch, OperatorError, PeerError
 from onefold.ports import BaseStore, Materialiser, Objects, Peers, RecentContents, Spawn
 
 SLICE = 256
@@ -276,15 +276,18 @@ class Placer:
 
     async def _obtain(self, id: Id, digest: bytes, size: int) -> None:
         """Bring content here: from this folder, from an entry kept here, else from any peer. Tries until superseded."""
+        tries = 0
         try:
-            tries = 0
-            while not await self.obtain_here(digest, size) and self._is_current(id, digest):
+            while self._is_current(id, digest):
                 try:
-                    await self._peers.fetch(digest, size, sorted(self._peers.connected()))
+                    if not await self.obtain_here(digest, size):
+                        await self._peers.fetch(digest, size, sorted(self._peers.connected()))
                     return
-                except PeerError as error:
+                except (PeerError, OperatorError) as error:
                     tries += 1
                     log.warning("content is not to be had yet", digest=digest.hex(), error=str(error))
+                    if isinstance(error, OperatorError):  # a full disk: only a person can mend it
+                        self._problems[id] = Problem(error.what, "", error.fix)
                     await asyncio.sleep(min(RETRY_SECONDS_MAX, RETRY_SECONDS_MIN * 2**tries))
         finally:
             del self._fetching[digest]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import select
 import socket
 import stat
@@ -277,6 +278,11 @@ class Services(Cluster):
             with (config.state / "onefold.log").open("wb") as log:
                 command = [*ONEFOLD, "run", "--config", str(config.path)]
                 self._processes.append(subprocess.Popen(command, stdout=log, stderr=log))
+
+    def connected(self) -> bool:
+        """Whether every node has told of a connection with each of the others."""
+        told = [len(set(re.findall(r"event=connected (peer=\w+)", text))) for _, text in self.logs()]
+        return told == [len(self.nodes) - 1] * len(self.nodes)
 
     def close(self) -> None:
         for process in self._processes:

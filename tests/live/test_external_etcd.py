@@ -64,6 +64,7 @@ def services(tmp_path: Path) -> Iterator[Services]:
 
 def test_nodes_on_an_etcd_of_somebody_else_replicate_and_start_none(services: Services) -> None:
     eventually(lambda: services.leader() == "node1", "the leadership of node1")
+    eventually(services.connected, "a connection between any two nodes")
     (services.folder("node1") / "directory").mkdir()
     (services.folder("node1") / "directory" / "file").write_text("x")
     eventually(lambda: len(services.settled("node1")) == 2)
