@@ -9,7 +9,7 @@ from folders import Cluster, Folder, Node
 from msgspec.structs import replace
 
 from onefold.core.diff import Diff, aside_name, diff
-from onefold.core.model import NEW, ROOT, Command, Id, Kind, Move, Observed, Put, Remove, Unknown, made_by
+from onefold.core.model import NEW, ROOT, Command, Id, Kind, Move, Observed, Put, Unknown, made_by
 from onefold.core.paths import RelPath
 
 
