@@ -34,7 +34,8 @@ from onefold.edge.tls import TlsFiles, check_own, client_context, peer_name, ser
 from onefold.edge.transfer import PeerNetwork
 from onefold.edge.watch import InotifyWatcher
 from onefold.errors import Bug, OnefoldError, OperatorError
-from onefold.node.loop import Identity, Node, Ports
+from onefold.node.given import Identity, Ports
+from onefold.node.loop import Node
 from onefold.ports import PeerHandler
 
 ETCD_CLIENT = 2
@@ -245,6 +246,7 @@ class _Process:
         self._watcher.close()
         self._materialiser.close()
         self._scanner.close()
+        self._contents.close()
         self._base.close()
         self._catalogue.close()
 

@@ -31,7 +31,6 @@ from onefold.core.model import (
 from onefold.core.paths import RelPath
 from onefold.core.rows import Last
 from onefold.edge.journal import Base, CatalogueStore, State
-from onefold.edge.recent import RecentContents
 from onefold.edge.strays import Strays
 from onefold.errors import Bug, OperatorError, UserError
 
@@ -251,41 +250,6 @@ def test_intents_and_the_nodes_own_facts_outlive_a_restart(base: Base, tmp_path:
     again.checkpoint()
     assert again.intents() == []
     again.close()
-
-
-# ------------------------------------------------------------------------------------------------ recent contents
-
-
-def contents(*data: bytes) -> dict[bytes, bytes]:
-    return {blake3(each).digest(): each for each in data}
-
-
-def test_contents_are_kept_until_no_later_entry_brought_them(tmp_path: Path) -> None:
-    recent = RecentContents(tmp_path / "recent")
-    a, b = contents(b"a", b"b")
-    recent.remember(1, contents(b"a", b"b"))
-    recent.remember(2, contents(b"b"))
-    recent.remember(3, {})
-    assert [recent.get(d) for d in (a, b, bytes(32))] == [b"a", b"b", None]
-    recent.forget(1)
-    assert [recent.get(d) for d in (a, b)] == [None, b"b"]
-    again = RecentContents(tmp_path / "recent")
-    assert again.get(b) == b"b"
-    again.forget(2)
-    assert list((tmp_path / "recent").iterdir()) == []
-
-
-def test_contents_half_written_or_damaged_are_not_here(tmp_path: Path) -> None:
-    (a,) = contents(b"a" * 50)
-    recent = RecentContents(tmp_path)
-    recent.remember(1, contents(b"a" * 50))
-    whole = (tmp_path / "1").read_bytes()
-    (tmp_path / "1").write_bytes(whole[:-1] + b"!")
-    assert recent.get(a) is None
-    for torn in (whole[:-1], whole[:3], b""):
-        (tmp_path / "1").write_bytes(torn)
-        assert RecentContents(tmp_path).get(a) is None
-        assert not (tmp_path / "1").exists()
 
 
 # ------------------------------------------------------------------------------------------------ strays
