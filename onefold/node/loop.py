@@ -8,7 +8,6 @@ from collections.abc import Coroutine, Iterable
 from pathlib import Path
 from typing import Any
 
-import msgspec
 import structlog
 
 from onefold.core import wire
@@ -39,27 +38,16 @@ from onefold.errors import Bug, OperatorError, PeerError, PeerRefused
 from onefold.node.append import Appender, Proposal
 from onefold.node.apply import Applier
 from onefold.node.durable import Keeper
+from onefold.node.given import Identity, Ports
 from onefold.node.hold import Holder
+from onefold.node.large import LargeContents
 from onefold.node.lead import Elector
 from onefold.node.place import Placer
 from onefold.node.propose import Proposer, Stance
 from onefold.node.report import Reporter, first_path
+from onefold.node.sweep import Sweeper
 from onefold.node.waiting import happened
-from onefold.ports import (
-    BaseStore,
-    CatalogueStore,
-    Clock,
-    Hint,
-    Leader,
-    Log,
-    Materialiser,
-    Objects,
-    Peers,
-    RecentContents,
-    Scanner,
-    StrayCount,
-    Watcher,
-)
+from onefold.ports import Hint, Leader
 
 DIGESTS_TOLD = 16
 DRAIN_SECONDS = 1.0
@@ -68,36 +56,6 @@ REPORT_SECONDS = 1.0
 STOP_SECONDS = 3.0
 
 log = structlog.get_logger()
-
-
-class Ports(msgspec.Struct, frozen=True):
-    """Everything that a node knows of the world."""
-
-    clock: Clock
-    log: Log
-    objects: Objects
-    contents: RecentContents
-    peers: Peers
-    watcher: Watcher
-    scanner: Scanner
-    materialiser: Materialiser
-    catalogue: CatalogueStore
-    base: BaseStore
-    strays: StrayCount
-
-
-class Identity(msgspec.Struct, frozen=True):
-    """Who a node is, and its settings. `voters` in the order in which they take over; `members` are all."""
-
-    name: str
-    incarnation: int
-    preferred: bool
-    writers: str
-    root: bytes
-    copies: Path
-    quiet_seconds: float
-    voters: tuple[str, ...]
-    members: tuple[str, ...]
 
 
 class Node:
@@ -139,27 +97,20 @@ class Node:
             self._in_place,
             self._spawn,
         )
+        self.large = LargeContents(who, ports, holder, self._look_at, self._spawn)
         self.proposer = Proposer(
-            who.name,
-            who.incarnation,
-            ports.catalogue,
-            ports.base,
-            ports.scanner,
+            who,
+            ports,
             self.placer,
-            holder,
-            ports.objects,
+            self.large,
             self.appender,
-            ports.peers,
-            ports.clock,
             self._stance,
             self._leads,
             lambda: self.elector.active,
             self._caught_up,
             self._spawn,
-            who.root,
-            who.copies,
-            who.quiet_seconds,
         )
+        self.sweeper = Sweeper(ports.base, ports.scanner, ports.clock, self.proposer.at_leisure, self.proposer.look_at)
         self.reporter = Reporter(ports.peers, ports.clock, self._report, self._leads)
         self.elector = Elector(
             who.name,
@@ -206,7 +157,7 @@ class Node:
                     self.elector.run(),
                     self.placer.run(),
                     self.proposer.run(),
-                    self.proposer.sweep(),
+                    self.sweeper.run(),
                     self.reporter.run(),
                     self.keeper.run(),
                     self._keep_draining(),
@@ -272,6 +223,9 @@ class Node:
         """Something that others may wait for has moved on."""
         self._progress.set()
         self.proposer.advance()
+
+    def _look_at(self, path: RelPath) -> None:
+        self.proposer.look_at(path)
 
     def _look_again(self, path: RelPath) -> None:
         self.proposer.look_again(path)
@@ -396,7 +350,7 @@ class Node:
     async def locate(self, digest: bytes) -> Path | bytes | None:
         with contextlib.suppress(KeyError):
             return self._ports.objects.path(digest)
-        path = self.proposer.serving.get(digest)
+        path = self.large.serving.get(digest)
         if path is None:
             data = self._ports.contents.get(digest)
             if data is not None:

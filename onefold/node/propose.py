@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import os
-import secrets
 from collections.abc import Callable, Iterable
 from enum import Enum
-from pathlib import Path
 
 import msgspec
 import structlog
@@ -16,8 +13,6 @@ from onefold.core.diff import Claim, Diff, diff
 from onefold.core.messages import Forward, Problem
 from onefold.core.model import (
     COMMANDS_MAX,
-    ROOT,
-    Absent,
     Applied,
     BaseRow,
     Batch,
@@ -34,27 +29,23 @@ from onefold.core.model import (
 )
 from onefold.core.paths import ROOT_PATH, RelPath, show
 from onefold.core.settle import revert, settle
-from onefold.core.views import RowView
-from onefold.errors import ContentMismatch, PeerError
+from onefold.errors import PeerError
 from onefold.node.append import Appender, Proposal
-from onefold.node.hold import Holder
-from onefold.node.look import SLICE, Glance, Look, remembered
-from onefold.node.place import Placer, chunks, store
+from onefold.node.due import RESTLESS_SECONDS, Agenda, Due
+from onefold.node.given import Identity, Ports
+from onefold.node.large import LargeContents
+from onefold.node.look import Glance, Look
+from onefold.node.place import Placer, store
+from onefold.node.sweep import stands
 from onefold.node.waiting import happened
-from onefold.ports import CHANGING, LARGE, BaseStore, Clock, Hint, Listing, Objects, Peers, Scanner, Spawn
+from onefold.ports import CHANGING, Hint, Spawn
 
 REVERT_SECONDS = 0.025
 """Where edits are not proposed, nearly all that is seen is what the placer put there: it is looked at in batches, and
 late enough for its stat to be trusted (20 ms)."""
-QUIET_SECONDS_MAX = 2.0
-"""An open file that is written to is looked at after a short quiet, and after this at the latest."""
-RESTLESS_SECONDS = 5.0
-"""A file that changes during every look is taken from a copy this often."""
 RECHECK_SECONDS = 3.0
 """When to hash again what was too young to be trusted."""
 RESEND_SECONDS = 1.0
-SWEEP_SECONDS = 1.0
-"""Between two directories of the sweep."""
 BATCH_COMMANDS_MAX = 20_000
 
 log = structlog.get_logger()
@@ -77,73 +68,42 @@ class Flight(msgspec.Struct, frozen=True):
     since: float
 
 
-class Due(msgspec.Struct):
-    """A place to look at, not before `at`. `since`: when it was first hinted at. `certain`: a change is complete;
-    otherwise it waits for a quiet, but not beyond `until`."""
-
-    at: float
-    since: float
-    content: bool
-    tree: bool
-    certain: bool
-    until: float
-
-
 class Proposer:
     """One batch in flight; while it is, the next is being read. Never proposes a path that is in flight."""
 
     def __init__(
         self,
-        me: str,
-        incarnation: int,
-        catalogue: RowView,
-        base: BaseStore,
-        scanner: Scanner,
+        who: Identity,
+        ports: Ports,
         placer: Placer,
-        holder: Holder,
-        objects: Objects,
+        large: LargeContents,
         appender: Appender,
-        peers: Peers,
-        clock: Clock,
         stance: Callable[[], Stance],
         leader: Callable[[], str],
         term: Callable[[], int],
         caught_up: Callable[[], None],
         spawn: Spawn,
-        root: bytes,
-        copies: Path,
-        quiet_seconds: float,
     ) -> None:
         """`stance`, `leader` (a name, "" for nobody) and `term` (that this node leads, or 0) as they are when asked.
-        `caught_up()`: everything hinted at is in the log, or reverted. `copies`: a directory for copies of files that
-        never rest. `quiet_seconds`: how long an open file must be quiet before it is looked at."""
-        self._me = me
-        self._incarnation = incarnation
+        `caught_up()`: everything hinted at is in the log, or reverted."""
+        self._me = who.name
+        self._incarnation = who.incarnation
         self._sequence = 0
-        self._catalogue = catalogue
-        self._base = base
-        self._scanner = scanner
+        self._catalogue = ports.catalogue
+        self._base = ports.base
+        self._scanner = ports.scanner
+        self._peers = ports.peers
+        self._clock = ports.clock
         self._placer = placer
-        self._holder = holder
-        self._objects = objects
+        self._large = large
         self._appender = appender
-        self._peers = peers
-        self._clock = clock
         self._stance = stance
         self._leader = leader
         self._term = term
         self._caught_up = caught_up
         self._spawn = spawn
-        self._root = root
-        self._copies = copies
-        self._quiet_seconds = quiet_seconds
-        self._due: dict[RelPath, Due] = {}
+        self._agenda = Agenda(who.quiet_seconds)
         self._rechecks: dict[RelPath, None] = {}
-        self._lately: dict[RelPath, Present] = {}
-        self._held: set[bytes] = set()
-        self._holding: dict[RelPath, asyncio.Task[None]] = {}
-        self._taken: dict[RelPath, Present] = {}
-        self._restless: dict[RelPath, float] = {}  # large files that changed while they were held: since when
         self._unknown: dict[RelPath, str] = {}
         self._wake = asyncio.Event()
         self._landed = asyncio.Event()
@@ -154,8 +114,6 @@ class Proposer:
         self.flight: Flight | None = None
         self.newest: Flight | None = None
         """The batch in flight, or the last one that was: it may land before its append is answered."""
-        self.serving: dict[bytes, RelPath] = {}
-        """Large content of files here that voters may ask for before its entry is in the log."""
 
     # -------------------------------------------------------------------------------------------- hints
 
@@ -163,41 +121,32 @@ class Proposer:
         """The watcher's word."""
         now = self._clock.now()
         soon = now + REVERT_SECONDS if self._stance() is Stance.REVERT else now
-        for h in hints:
-            self._add(h.path, soon if h.certain else now + self._quiet_seconds, now, h.content, h.tree, h.certain)
+        self._agenda.hint(hints, now, soon)
+        self._wake.set()
+
+    def look_at(self, path: RelPath) -> None:
+        """Something may have changed at `path`."""
+        self._agenda.add(path, self._clock.now())
         self._wake.set()
 
     def look_again(self, path: RelPath) -> None:
         """Something was met at `path` that the base does not know."""
-        now = self._clock.now()
-        self._add(path, now, now, True, True)
+        self._agenda.add(path, self._clock.now(), content=True, tree=True)
         self._wake.set()
-
-    def _add(self, path: RelPath, at: float, since: float, content: bool, tree: bool, certain: bool = True) -> None:
-        due = self._due.get(path)
-        if due is None:
-            self._due[path] = Due(at, since, content, tree, certain, since + QUIET_SECONDS_MAX)
-            return
-        if certain:
-            due.at = min(at, due.at)
-        elif not due.certain:
-            due.at = min(at, due.until)
-        due.certain |= certain
-        due.content |= content
-        due.tree |= tree
 
     def expedite(self) -> None:
         """Look at everything that is due later now."""
-        now = self._clock.now()
-        for due in self._due.values():
-            due.at = min(due.at, now)
-            due.certain = True
+        self._agenda.expedite(self._clock.now())
         self._wake.set()
 
     @property
     def idle(self) -> bool:
         """Whether everything hinted at is in the log."""
-        return not (self._due or self._looking or self.flight or self._holding)
+        return not (self._agenda or self._looking or self.flight or self._large.busy)
+
+    def at_leisure(self) -> bool:
+        """Whether this node may look, and nothing waits for that."""
+        return not self._agenda and self._stance() is not Stance.WAIT
 
     def stance_changed(self) -> None:
         """Who leads, or what is seeded or joined, has changed: what waited may go on."""
@@ -206,43 +155,12 @@ class Proposer:
 
     def advance(self) -> None:
         """The catalogue or the folder has moved on, and with them perhaps what this node may do."""
-        if self._due:
+        if self._agenda:
             self._wake.set()
-
-    async def sweep(self) -> None:
-        """Look at everything, slowly and for ever: writes by mmap or through another hard link raise no event."""
-        while True:
-            queue = [(ROOT, ROOT_PATH)]
-            while queue:
-                id, path = queue.pop()
-                await self._clock.sleep(SWEEP_SECONDS)
-                if self._stance() is Stance.WAIT or self._due:
-                    queue.append((id, path))
-                    continue
-                queue.extend(await self._sweep_directory(id, path))
-
-    async def _sweep_directory(self, id: Id, path: RelPath) -> list[tuple[Id, RelPath]]:
-        """Hint at what differs in one directory; answers the directories in it."""
-        rows = self._base.children(id)
-        listing = self._scanner.listing(path)
-        names = set(listing.names) if isinstance(listing, Listing) else set()
-        odd = [path.child(name) for name in sorted(names.difference(row.name for row in rows))]
-        for first in range(0, len(rows), SLICE):
-            with self._scanner.session():
-                for row in rows[first : first + SLICE]:
-                    place = path.child(row.name)
-                    if not _stands(row, self._scanner.observe(place, row, False)):
-                        odd.append(place)
-            await asyncio.sleep(0)
-        now = self._clock.now()
-        for place in odd:
-            self._add(place, now, now, False, False)
-        self._wake.set()
-        return [(row.id, path.child(row.name)) for row in rows if row.kind is Kind.DIRECTORY]
 
     def deposed(self, term: int) -> None:
         """What was written here until now was written on the leader: propose it once more, to the new one."""
-        self._last_words = term if self._due or self._looking else 0
+        self._last_words = term if self._agenda or self._looking else 0
         self.expedite()
 
     def problems(self) -> list[Problem]:
@@ -258,7 +176,7 @@ class Proposer:
             await self._until_due()
             self._looking = True
             try:
-                await self._round(self._take())
+                await self._round(self._agenda.take(self._clock.now()))
             finally:
                 self._looking = False
             self._check_idle()
@@ -270,35 +188,23 @@ class Proposer:
     async def _until_due(self) -> None:
         while True:
             now = self._clock.now()
-            soonest = min((due.at for due in self._due.values()), default=None)
+            soonest = self._agenda.soonest()
             if soonest is not None and soonest <= now and self._stance() is not Stance.WAIT:
                 return
             self._wake.clear()
             timeout = None if soonest is None or self._stance() is Stance.WAIT else soonest - now
             await happened(self._wake, timeout)
 
-    def _take(self) -> dict[RelPath, Due]:
-        now = self._clock.now()
-        taken = {path: due for path, due in self._due.items() if due.at <= now}
-        for path in taken:
-            del self._due[path]
-        return taken
-
     async def _round(self, taken: dict[RelPath, Due]) -> None:
         led = self._last_words
-        look = Look(self._scanner, self._base, self._lately)
+        look = Look(self._scanner, self._base, self._large.lately)
         epoch = self._placer.epoch
-        restless = self._clock.now() - RESTLESS_SECONDS
-        glances = [
-            Glance(path, due.content, due.tree, not due.certain and due.since > restless) for path, due in taken.items()
-        ]
+        now = self._clock.now()
+        glances = [Glance(path, due.content, due.tree, due.patient(now)) for path, due in taken.items()]
         for glance in await look.at(glances):
-            due = taken.get(glance.path)
-            self._add(glance.path, 0.0, due.since if due else self._clock.now(), glance.content, glance.tree)
+            self._agenda.add(glance.path, self._since(taken.get(glance.path)), glance.content, glance.tree)
         for path in look.postponed:
-            since = taken[path].since if path in taken else self._clock.now()
-            until = since + RESTLESS_SECONDS
-            self._due.setdefault(path, Due(until, since, True, False, False, until))
+            self._agenda.postpone(path, self._since(taken.get(path)))
         if self._stance() is Stance.REVERT and not led:
             odd = self._not_as_in_base(look.seen)
             if not odd:
@@ -323,15 +229,19 @@ class Proposer:
                     store(self._base, {row.id: row for row in found.refresh})
             if found.commands:
                 self._decide(found, taken, led)
-        if led and led == self._last_words and not self._due:
+        if led and led == self._last_words and not self._agenda:
             self._last_words = 0
+
+    def _since(self, due: Due | None) -> float:
+        """When a place was first hinted at: now, if it is met just now."""
+        return due.since if due is not None else self._clock.now()
 
     def _not_as_in_base(self, seen: dict[RelPath, Observed]) -> list[RelPath]:
         """The places that must be looked at again before they are taken for edits."""
         return [
             path
             for path, o in seen.items()
-            if isinstance(o, Unknown) or path in self._unknown or not _stands(self._base.lookup(path), o)
+            if isinstance(o, Unknown) or path in self._unknown or not stands(self._base.lookup(path), o)
         ]
 
     def _decide(self, found: Diff, taken: dict[RelPath, Due], led: int) -> None:
@@ -348,7 +258,7 @@ class Proposer:
             self._placer.retry()
         else:
             for path, due in taken.items():
-                self._due.setdefault(path, due)
+                self._agenda.put_back(path, due)
 
     # -------------------------------------------------------------------------------------------- what was seen
 
@@ -356,9 +266,7 @@ class Proposer:
         """`seen` without what cannot be proposed yet: unknown, restless, or large and not yet held by a majority."""
         proposable: dict[RelPath, Observed] = {}
         for path, o in seen.items():
-            copy = self._taken.pop(path, None)
-            if copy is not None and _is_later_state_of(o, copy):
-                o = seen[path] = copy
+            o = seen[path] = self._large.or_copy(path, o)
             if isinstance(o, Unknown):
                 self._not_known(path, o, taken.get(path))
                 continue
@@ -375,13 +283,12 @@ class Proposer:
         if o is not CHANGING:
             self._unknown[path] = o.reason
             return
-        now = self._clock.now()
-        since = due.since if due is not None else now
-        if now - since >= RESTLESS_SECONDS and path not in self._holding:
-            self._holding[path] = self._spawn(self._take_copy(path))
-        else:
-            at = now + self._quiet_seconds
-            self._due[path] = Due(at, since, True, False, False, at)
+        now, since = self._clock.now(), self._since(due)
+        if now - since < RESTLESS_SECONDS or not self._large.copy(path):
+            self._agenda.after_quiet(path, since, now)
+
+    def _must_be_held(self, path: RelPath, o: Present) -> bool:
+        return self._stance() is Stance.PROPOSE and self._large.must_be_held(path, o)
 
     def _recheck(self, path: RelPath) -> None:
         self._rechecks[path] = None
@@ -391,75 +298,8 @@ class Proposer:
     def _recheck_all(self) -> None:
         now = self._clock.now()
         for path in self._rechecks:
-            self._add(path, now, now, True, False)
+            self._agenda.add(path, now, content=True)
         self._rechecks.clear()
-        self._wake.set()
-
-    # -------------------------------------------------------------------------------------------- large content
-
-    def _must_be_held(self, path: RelPath, o: Present) -> bool:
-        """Whether `o` is new content that no majority holds yet; has it held, and looked at again then."""
-        if o.content in self._held or self._stance() is not Stance.PROPOSE:
-            return False
-        row = self._base.lookup(path) or self._base.by_inode(o.stat.ino, o.stat.btime_ns)
-        if row is not None and row.content == o.content:
-            return False
-        if path not in self._holding:
-            restless = self._clock.now() - self._restless.get(path, self._clock.now()) >= RESTLESS_SECONDS
-            self._holding[path] = self._spawn(self._take_copy(path) if restless else self._have_held(path, o))
-        return True
-
-    async def _have_held(self, path: RelPath, o: Present) -> None:
-        async def own() -> None:
-            await asyncio.to_thread(
-                self._objects.receive, o.content, o.stat.size, chunks(os.path.join(self._root, path))
-            )
-
-        since = self._clock.now()
-        self.serving[o.content] = path
-        try:
-            await self._holder.hold(o.content, o.stat.size, None, own)
-            self._held.add(o.content)
-            self._lately[path] = o
-            self._restless.pop(path, None)
-        except (PeerError, ContentMismatch, OSError) as error:
-            self.serving.pop(o.content, None)
-            now = self._scanner.observe(path, remembered(path, o), False)
-            if now is LARGE:  # it was written to meanwhile
-                log.info("a file changed before it was held", path=show(path))
-                self._restless.setdefault(path, since)
-                await self._clock.sleep(self._quiet_seconds)
-            else:
-                self._restless.pop(path, None)
-                if isinstance(now, Present) and now.stat == o.stat:
-                    log.warning("content is not held yet", path=show(path), error=str(error))
-                    await self._clock.sleep(RESEND_SECONDS)
-        finally:
-            del self._holding[path]
-        self._again(path)
-
-    async def _take_copy(self, path: RelPath) -> None:
-        """Take a version of a file that never rests: from a copy that becomes an object of ours."""
-        copy = self._copies / secrets.token_hex(8)
-        self._restless.pop(path, None)
-        try:
-            o = await asyncio.to_thread(self._scanner.observe_snapshot, path, copy)
-            if isinstance(o, Present) and o.kind is Kind.FILE:
-                if o.data is None:
-                    await asyncio.to_thread(self._objects.receive, o.content, o.stat.size, chunks(copy))
-                    await self._holder.hold(o.content, o.stat.size, None, _nothing)
-                    self._held.add(o.content)
-                self._taken[path] = o
-        except (PeerError, ContentMismatch, OSError) as error:
-            log.warning("a copy of a restless file could not be taken", path=show(path), error=str(error))
-        finally:
-            copy.unlink(missing_ok=True)
-            del self._holding[path]
-        self._again(path)
-
-    def _again(self, path: RelPath) -> None:
-        now = self._clock.now()
-        self._add(path, now, now, False, False)
         self._wake.set()
 
     # -------------------------------------------------------------------------------------------- the batch
@@ -473,7 +313,7 @@ class Proposer:
             if isinstance(command, Put) and command.content is not None and seen is not None and seen.data is not None:
                 contents[seen.content] = seen.data
         for claim in found.claims[BATCH_COMMANDS_MAX:]:
-            self._add(claim.path, 0.0, since, False, False)
+            self._agenda.add(claim.path, since)
         self._fly(Batch(self._origin(), commands), claims, contents, since, led)
 
     def _fly(
@@ -539,10 +379,7 @@ class Proposer:
         self.flight = None
         self._landed.set()
         for command, claim, outcome in zip(batch.commands, flight.claims, outcomes, strict=True):
-            self._lately.pop(claim.path, None)
-            if isinstance(command, Put) and command.content is not None:
-                self._held.discard(command.content)
-                self.serving.pop(command.content, None)
+            self._large.landed(claim.path, command)
             if not outcome.accepted:
                 log.warning("a change was rejected", path=show(claim.path), reason=outcome.reason)
         for path in settled.look:
@@ -555,27 +392,9 @@ class Proposer:
         }
 
 
-def _stands(row: BaseRow | None, o: Observed) -> bool:
-    """Whether `o` is what the base says."""
-    if row is None or not isinstance(o, Present):
-        return row is None and isinstance(o, Absent)
-    if o.kind is Kind.DIRECTORY:
-        return row.kind is o.kind and row.stat.same_file(o.stat) and row.mode == o.stat.mode
-    return row.stat == o.stat and row.content == o.content
-
-
 def _agrees(ours: BaseRow | None, theirs: Row | None) -> bool:
     if ours is None or theirs is None:
         return ours is None and theirs is None
     return (ours.version, ours.placed, ours.parent, ours.name) == (
         theirs.version, theirs.placed, theirs.parent, theirs.name,
     )  # fmt: skip
-
-
-def _is_later_state_of(o: Observed, copy: Present) -> bool:
-    """Whether `o` is the file that `copy` is a copy of, and is to be proposed as that: it does not rest yet."""
-    return o is CHANGING or (isinstance(o, Present) and o.data is None and o.stat.same_file(copy.stat))
-
-
-async def _nothing() -> None:
-    """The object is made already."""

@@ -1,0 +1,53 @@
+"""What a node is given: who it is, and the ports through which it knows the world."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import msgspec
+
+from onefold.ports import (
+    BaseStore,
+    CatalogueStore,
+    Clock,
+    Log,
+    Materialiser,
+    Objects,
+    Peers,
+    RecentContents,
+    Scanner,
+    StrayCount,
+    Watcher,
+)
+
+
+class Ports(msgspec.Struct, frozen=True):
+    """Everything that a node knows of the world."""
+
+    clock: Clock
+    log: Log
+    objects: Objects
+    contents: RecentContents
+    peers: Peers
+    watcher: Watcher
+    scanner: Scanner
+    materialiser: Materialiser
+    catalogue: CatalogueStore
+    base: BaseStore
+    strays: StrayCount
+
+
+class Identity(msgspec.Struct, frozen=True):
+    """Who a node is, and its settings. `voters` in the order in which they take over; `members` are all. `copies`: a
+    directory for copies of files that never rest. `quiet_seconds`: how long an open file must be quiet before it is
+    looked at."""
+
+    name: str
+    incarnation: int
+    preferred: bool
+    writers: str
+    root: bytes
+    copies: Path
+    quiet_seconds: float
+    voters: tuple[str, ...]
+    members: tuple[str, ...]

@@ -1,0 +1,68 @@
+"""The rolling sweep: finds what no event told of. Writes by mmap or through another hard link raise none."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+from onefold.core.model import ROOT, Absent, BaseRow, Id, Kind, Observed, Present
+from onefold.core.paths import ROOT_PATH, RelPath
+from onefold.node.look import SLICE
+from onefold.ports import BaseStore, Clock, Listing, Scanner
+
+SWEEP_SECONDS = 1.0
+"""Between two directories."""
+
+
+class Sweeper:
+    """Looks at everything, slowly and for ever, and hints at what differs from the base."""
+
+    def __init__(
+        self,
+        base: BaseStore,
+        scanner: Scanner,
+        clock: Clock,
+        at_leisure: Callable[[], bool],
+        look_at: Callable[[RelPath], None],
+    ) -> None:
+        """`at_leisure`: whether nothing else waits to be looked at. `look_at(path)`: something may differ there."""
+        self._base = base
+        self._scanner = scanner
+        self._clock = clock
+        self._at_leisure = at_leisure
+        self._look_at = look_at
+
+    async def run(self) -> None:
+        """Sweep for ever."""
+        while True:
+            queue = [(ROOT, ROOT_PATH)]
+            while queue:
+                await self._clock.sleep(SWEEP_SECONDS)
+                if self._at_leisure():
+                    queue.extend(await self._directory(*queue.pop()))
+
+    async def _directory(self, id: Id, path: RelPath) -> list[tuple[Id, RelPath]]:
+        """Hint at what differs in one directory; answers the directories in it."""
+        rows = self._base.children(id)
+        listing = self._scanner.listing(path)
+        names = set(listing.names) if isinstance(listing, Listing) else set()
+        odd = [path.child(name) for name in sorted(names.difference(row.name for row in rows))]
+        for first in range(0, len(rows), SLICE):
+            with self._scanner.session():
+                for row in rows[first : first + SLICE]:
+                    place = path.child(row.name)
+                    if not stands(row, self._scanner.observe(place, row, False)):
+                        odd.append(place)
+            await asyncio.sleep(0)
+        for place in odd:
+            self._look_at(place)
+        return [(row.id, path.child(row.name)) for row in rows if row.kind is Kind.DIRECTORY]
+
+
+def stands(row: BaseRow | None, o: Observed) -> bool:
+    """Whether `o` is what the base says."""
+    if row is None or not isinstance(o, Present):
+        return row is None and isinstance(o, Absent)
+    if o.kind is Kind.DIRECTORY:
+        return row.kind is o.kind and row.stat.same_file(o.stat) and row.mode == o.stat.mode
+    return row.stat == o.stat and row.content == o.content
