@@ -194,7 +194,7 @@ class _Process:
         )
         catalogue = Catalogue(self._catalogue, stored.index, stored.digest, stored.files, stored.seeded)
         self.node = Node(who, ports, catalogue, self._base.joined, stored.durable)
-        self._peers.handler = self.node
+        self._peers.handler = self.node.answerer
 
     def _open_log(self) -> EtcdLog:
         config = self._config

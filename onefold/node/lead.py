@@ -82,6 +82,12 @@ class Elector:
         """A connection came or went: look at once whether the leader is gone."""
         self._wake.set()
 
+    def leads(self) -> str:
+        """Who leads and can append; "" for nobody."""
+        if self.leader is None or (self.leader.node == self._me and not self.active):
+            return ""
+        return self.leader.node
+
     # -------------------------------------------------------------------------------------------- following
 
     async def follow(self) -> None:

@@ -1,43 +1,23 @@
-"""The node: its stations put together, the answers to its peers, and its life from start to stop."""
+"""The node: its stations put together, what it may do, and its life from start to stop."""
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from collections.abc import Coroutine, Iterable
-from pathlib import Path
 from typing import Any
 
 import structlog
 
-from onefold.core import wire
 from onefold.core.catalogue import Catalogue
-from onefold.core.messages import (
-    Arrived,
-    Ask,
-    Cluster,
-    Flush,
-    Flushed,
-    Forward,
-    Held,
-    Hold,
-    Message,
-    Moved,
-    MoveLeader,
-    Problem,
-    Reach,
-    Reached,
-    Refused,
-    Report,
-    Taken,
-    Wait,
-)
+from onefold.core.messages import Problem, Report
 from onefold.core.model import Applied, Entry, Id, Pack
 from onefold.core.paths import ROOT_PATH, RelPath
-from onefold.errors import Bug, OperatorError, PeerError, PeerRefused
-from onefold.node.append import Appender, Proposal
+from onefold.errors import Bug, OperatorError, PeerError
+from onefold.node.answer import Answerer
+from onefold.node.append import Appender
 from onefold.node.apply import Applier
 from onefold.node.durable import Keeper
+from onefold.node.flush import Flusher
 from onefold.node.given import Identity, Ports
 from onefold.node.hold import Holder
 from onefold.node.large import LargeContents
@@ -46,13 +26,10 @@ from onefold.node.place import Placer
 from onefold.node.propose import Proposer, Stance
 from onefold.node.report import Reporter, first_path
 from onefold.node.sweep import Sweeper
-from onefold.node.waiting import happened
 from onefold.ports import Hint, Leader
 
 DIGESTS_TOLD = 16
 DRAIN_SECONDS = 1.0
-FLUSH_SECONDS = 30.0
-REPORT_SECONDS = 1.0
 STOP_SECONDS = 3.0
 
 log = structlog.get_logger()
@@ -68,7 +45,6 @@ class Node:
         self._joined = joined
         self._stopping = False
         self._diverged: Problem | None = None
-        self._progress = asyncio.Event()
         self._group = asyncio.TaskGroup()
         voters = frozenset(who.voters)
         holder = Holder(who.name, voters, ports.peers)
@@ -105,13 +81,23 @@ class Node:
             self.large,
             self.appender,
             self._stance,
-            self._leads,
+            self._leader,
             lambda: self.elector.active,
             self._caught_up,
             self._spawn,
         )
         self.sweeper = Sweeper(ports.base, ports.scanner, ports.clock, self.proposer.at_leisure, self.proposer.look_at)
-        self.reporter = Reporter(ports.peers, ports.clock, self._report, self._leads)
+        self.reporter = Reporter(ports.peers, ports.clock, self._report, self._leader)
+        self.flusher = Flusher(
+            who,
+            ports,
+            self.applier,
+            self.placer,
+            self.proposer,
+            self.reporter,
+            self._drain,
+            self._leader,
+        )
         self.elector = Elector(
             who.name,
             who.voters,
@@ -123,7 +109,7 @@ class Node:
             ports.clock,
             self.reporter.reports.get,
             ports.peers.last_heard,
-            self.flush,
+            self.flusher.flush,
             self._leader_changed,
             self._spawn,
         )
@@ -135,6 +121,19 @@ class Node:
             lambda: self.placer.in_place,
             self._synced,
             durable,
+        )
+        self.answerer = Answerer(
+            who,
+            ports,
+            self.elector,
+            self.appender,
+            self.placer,
+            self.large,
+            self.keeper,
+            self.reporter,
+            self.flusher,
+            self._reported,
+            self._moved,
         )
 
     # -------------------------------------------------------------------------------------------- life
@@ -216,12 +215,29 @@ class Node:
 
     def _in_place(self, index: int) -> None:
         self.reporter.arrive(index)
-        self._everywhere()
-        self._advance()
+        self._moved()
+        self.proposer.advance()
+
+    def _moved(self) -> None:
+        """A folder has arrived somewhere, here or elsewhere, or a node is gone: it may be everywhere now."""
+        if self.elector.active:
+            self.reporter.arrived(self.placer.in_place)
+        self.flusher.advance()
+
+    def _reported(self, peer: str, report: Report) -> None:
+        try:
+            self.applier.check(peer, report.digests)
+        except Bug as error:
+            if self._diverged is None:
+                log.error("diverged", error=str(error))
+                self._diverged = Problem(error.what, "", error.fix)
+                self.placer.halt()
+                self.reporter.change()
+        self.proposer.advance()
 
     def _advance(self) -> None:
         """Something that others may wait for has moved on."""
-        self._progress.set()
+        self.flusher.advance()
         self.proposer.advance()
 
     def _look_at(self, path: RelPath) -> None:
@@ -236,15 +252,11 @@ class Node:
 
     # -------------------------------------------------------------------------------------------- what it may do
 
-    def _leads(self) -> str:
-        """Who leads and can append; "" for nobody."""
-        leader = self.elector.leader
-        if leader is None or (leader.node == self.who.name and not self.elector.active):
-            return ""
-        return leader.node
+    def _leader(self) -> str:
+        return self.elector.leads()
 
     def _stance(self) -> Stance:
-        leader = self._leads()
+        leader = self._leader()
         if self._diverged is not None or not leader:
             return Stance.WAIT
         lead = leader == self.who.name
@@ -292,166 +304,11 @@ class Node:
         self._advance()
         self.reporter.change()
 
-    # -------------------------------------------------------------------------------------------- peers
-
-    async def answer(self, peer: str, message: Message) -> Message:
-        match message:
-            case Hold():
-                return await self._hold(message)
-            case Forward():
-                return self._forward(peer, message)
-            case Reach(node=node):
-                return Reached(self.elector.reaches(node))
-            case Flush():
-                return Flushed(await self.flush())
-            case MoveLeader(node=node):
-                return await self._move_leader(node)
-            case Ask():
-                return await self._cluster()
-            case Wait(seconds=seconds):
-                return await self._wait(seconds)
-        raise PeerRefused(f"{self.who.name} does not know what to do with {type(message).__name__}", "upgrade it")
-
-    def heard(self, peer: str, message: Message) -> None:
-        if isinstance(message, Arrived):
-            self.reporter.arrived_at(peer, message.in_place)
-            self._everywhere()
-            self._progress.set()
-        elif isinstance(message, Report) and peer == message.node:
-            self._heard_report(peer, message)
-
-    def _heard_report(self, peer: str, message: Report) -> None:
-        self.reporter.reports[peer] = message
-        try:
-            self.applier.check(peer, message.digests)
-        except Bug as error:
-            if self._diverged is None:
-                log.error("diverged", error=str(error))
-                self._diverged = Problem(error.what, "", error.fix)
-                self.placer.halt()
-                self.reporter.change()
-        self._everywhere()
-        self._progress.set()
-        self.proposer.advance()
-
-    def joined(self, peer: str) -> None:
-        log.info("connected", peer=peer)
-        self.reporter.change()
-        self.elector.wake()
-        self.placer.retry()
-
-    def left(self, peer: str) -> None:
-        log.info("disconnected", peer=peer)
-        self.reporter.reports.pop(peer, None)
-        self._everywhere()
-        self.elector.wake()
-        self._progress.set()
-
-    async def locate(self, digest: bytes) -> Path | bytes | None:
-        with contextlib.suppress(KeyError):
-            return self._ports.objects.path(digest)
-        path = self.large.serving.get(digest)
-        if path is None:
-            data = self._ports.contents.get(digest)
-            if data is not None:
-                return data
-            row = next(iter(self._ports.base.by_content(digest)), None)
-            path = self._ports.base.path(row.id) if row is not None else None
-        return None if path is None else Path(self.who.root.decode("utf-8", "surrogateescape")) / _text(path)
-
-    async def _hold(self, hold: Hold) -> Message:
-        term = self.elector.leader.term if self.elector.leader else 0
-        if not self._ports.objects.has(hold.digest):
-            if hold.data is not None:
-                await asyncio.to_thread(self._ports.objects.put, hold.digest, hold.data)
-            elif not await self.placer.obtain_here(hold.digest, hold.size):
-                await self._ports.peers.fetch(hold.digest, hold.size, hold.sources)
-        self.keeper.pin(hold.digest, term)
-        return Held(hold.digest)
-
-    def _forward(self, peer: str, forward: Forward) -> Message:
-        if not self.elector.active:
-            return Refused(f"{self.who.name} does not lead", "send it to the leader")
-        if self.who.writers != "any" and not forward.led:
-            return Refused(f"{peer} does not lead, and writers = leader", "set writers = any, or edit on the leader")
-        if forward.batch.origin.node != peer:
-            return Refused(f"{peer} sent a batch of {forward.batch.origin.node}")
-        for digest, data in forward.contents.items():
-            if wire.content_digest(data) != digest:
-                return Refused(f"{peer} sent content that is not what its digest names")
-        self.appender.submit(Proposal(forward.batch, forward.contents))
-        return Taken()
-
-    async def _move_leader(self, node: str) -> Message:
-        leader = self._leads()
-        if leader == self.who.name:
-            moved = await self.elector.move(node, "command")
-            return Moved(moved.node, moved.term)
-        if not leader:
-            return Refused("nobody leads at the moment", "ask again in a moment")
-        return await self._ports.peers.ask(leader, MoveLeader(node), FLUSH_SECONDS)
-
-    # -------------------------------------------------------------------------------------------- flush and wait
-
-    async def flush(self) -> int:
-        """Everything written into this folder until now is in the log, or kept aside and reverted, when this returns:
-        the index applied by then.
-
-        Raises `PeerRefused` when that takes too long (nobody leads, or no majority).
-        """
-        try:
-            async with asyncio.timeout(FLUSH_SECONDS):
-                self._drain()
-                self.proposer.expedite()
-                while not self.proposer.idle or self._reverting():
-                    self.proposer.expedite()
-                    await self._progressed()
-                    self._drain()
-        except TimeoutError:
-            raise PeerRefused(f"{self.who.name} could not propose its edits in time", "see `onefold status`") from None
-        return self._catalogue.index
-
-    def _reverting(self) -> bool:
-        """Whether the folder, which had arrived, is being brought back after an edit."""
-        return self.placer.busy and self.placer.in_place >= self._catalogue.index
-
-    async def _progressed(self) -> None:
-        self._progress.clear()
-        await happened(self._progress, 0.05)
-
-    async def _wait(self, seconds: float) -> Message:
-        leader = self._leads()
-        if leader and leader != self.who.name:  # who hears first where everyone is
-            return await self._ports.peers.ask(leader, Wait(seconds), seconds + REPORT_SECONDS)
-        try:
-            async with asyncio.timeout(seconds):
-                peers = [n for n in self.who.members if n in self._ports.peers.connected()]
-                asked = (self._ports.peers.ask(node, Flush(), seconds) for node in peers)
-                answers = await asyncio.gather(self.flush(), *asked)
-                index = max(
-                    a.index if isinstance(a, Flushed) else int(a) for a in answers if isinstance(a, Flushed | int)
-                )
-                while self._slowest() < index:
-                    await self._progressed()
-                return Flushed(index)
-        except TimeoutError:
-            return Refused(f"not everything is on every live node after {seconds:g} s", "see `onefold status`")
-
-    def _slowest(self) -> int:
-        connected = self._ports.peers.connected()
-        reports = self.reporter.reports
-        return min(self.placer.in_place, *(reports[n].in_place if n in reports else -1 for n in connected), 1 << 62)
-
-    def _everywhere(self) -> None:
-        if self.elector.active:
-            reports = self.reporter.reports.values()
-            self.reporter.arrived([self.placer.in_place, *(r.in_place for r in reports)])
+    # -------------------------------------------------------------------------------------------- reports
 
     def _durable_of_voters(self) -> list[int]:
         known = [r.durable for r in self.reporter.reports.values() if r.node in self.who.voters]
         return [*known, self.keeper.durable] if self.who.name in self.who.voters else known
-
-    # -------------------------------------------------------------------------------------------- reports
 
     def _report(self) -> Report:
         leader = self.elector.leader
@@ -472,7 +329,7 @@ class Node:
             problems=tuple(self._problems()),
             reaches=tuple(sorted(self._ports.peers.connected())),
             preferred=self.who.preferred,
-            ready=self._joined and self._catalogue.seeded and bool(self._leads()) and not self._stopping,
+            ready=self._joined and self._catalogue.seeded and bool(self._leader()) and not self._stopping,
         )
 
     def _problems(self) -> list[Problem]:
@@ -481,21 +338,6 @@ class Node:
         if self._diverged is not None:
             found.insert(0, self._diverged)
         return found
-
-    async def _cluster(self) -> Cluster:
-        own = self._report()
-        reports = (own, *(self.reporter.reports[node] for node in sorted(self.reporter.reports)))
-        recent = tuple(self.reporter.recent.values())
-        if not recent and own.leader and own.leader != own.node:
-            with contextlib.suppress(PeerError):
-                answer = await self._ports.peers.ask(own.leader, Ask(), 1.0)
-                if isinstance(answer, Cluster):
-                    recent = answer.recent
-        return Cluster(own.leader, own.term, reports, self.who.members, recent)
-
-
-def _text(path: bytes) -> str:
-    return path.decode("utf-8", "surrogateescape")
 
 
 async def _endless(station: Coroutine[Any, Any, None]) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import OrderedDict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 
 import msgspec
 
@@ -48,6 +48,10 @@ class Reporter:
             await self._clock.sleep(SPACING_SECONDS)
             await happened(self._changed, HEARTBEAT_SECONDS - SPACING_SECONDS)
 
+    def own(self) -> Report:
+        """What this node says of itself now."""
+        return self._make()
+
     def arrive(self, index: int) -> None:
         """This node's folder is in place at `index`."""
         leader = self._leader()
@@ -59,6 +63,11 @@ class Reporter:
         report = self.reports.get(node)
         if report is not None and report.in_place < index:
             self.reports[node] = msgspec.structs.replace(report, in_place=index, applied=max(report.applied, index))
+
+    def slowest(self, own: int) -> int:
+        """Up to which index every live node is in place, this one at `own`; -1 while one has not told."""
+        told = (self.reports.get(node) for node in self._peers.connected())
+        return min([own, *(report.in_place if report is not None else -1 for report in told)])
 
     # -------------------------------------------------------------------------------------------- until everywhere
 
@@ -73,9 +82,9 @@ class Reporter:
             old, _ = self.recent.popitem(last=False)
             self._since.pop(old, None)
 
-    def arrived(self, in_place: Iterable[int]) -> None:
-        """The live nodes are in place at these indices: whatever all of them reached is everywhere."""
-        everywhere = min(in_place, default=0)
+    def arrived(self, own: int) -> None:
+        """A folder has arrived somewhere, this node's at `own`: whatever all live nodes reached is everywhere."""
+        everywhere = min([own, *(report.in_place for report in self.reports.values())])
         now = self._clock.now()
         for index in [index for index in self._since if index <= everywhere]:
             took = (now - self._since.pop(index)) * 1e3

@@ -1,0 +1,176 @@
+"""What peers and the command line ask of a node, and what a node does with what peers tell it."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import structlog
+
+from onefold.core import wire
+from onefold.core.messages import (
+    Arrived,
+    Ask,
+    Cluster,
+    Flush,
+    Flushed,
+    Forward,
+    Held,
+    Hold,
+    Message,
+    Moved,
+    MoveLeader,
+    Reach,
+    Reached,
+    Refused,
+    Report,
+    Taken,
+    Wait,
+)
+from onefold.errors import PeerError, PeerRefused
+from onefold.node.append import Appender, Proposal
+from onefold.node.durable import Keeper
+from onefold.node.flush import FLUSH_SECONDS, Flusher
+from onefold.node.given import Identity, Ports
+from onefold.node.large import LargeContents
+from onefold.node.lead import Elector
+from onefold.node.place import Placer
+from onefold.node.report import Reporter
+
+CLUSTER_SECONDS = 1.0
+
+log = structlog.get_logger()
+
+
+class Answerer:
+    """Implements `ports.PeerHandler`: passes on to the stations what concerns them."""
+
+    def __init__(
+        self,
+        who: Identity,
+        ports: Ports,
+        elector: Elector,
+        appender: Appender,
+        placer: Placer,
+        large: LargeContents,
+        keeper: Keeper,
+        reporter: Reporter,
+        flusher: Flusher,
+        reported: Callable[[str, Report], None],
+        moved: Callable[[], None],
+    ) -> None:
+        """`reported(peer, report)`: its newest report has come. `moved()`: another node's folder has arrived
+        somewhere, or a node is gone."""
+        self._who = who
+        self._ports = ports
+        self._elector = elector
+        self._appender = appender
+        self._placer = placer
+        self._large = large
+        self._keeper = keeper
+        self._reporter = reporter
+        self._flusher = flusher
+        self._reported = reported
+        self._moved = moved
+
+    # -------------------------------------------------------------------------------------------- what is told
+
+    def heard(self, peer: str, message: Message) -> None:
+        if isinstance(message, Arrived):
+            self._reporter.arrived_at(peer, message.in_place)
+            self._moved()
+        elif isinstance(message, Report) and peer == message.node:
+            self._reporter.reports[peer] = message
+            self._reported(peer, message)
+            self._moved()
+
+    def joined(self, peer: str) -> None:
+        log.info("connected", peer=peer)
+        self._reporter.change()
+        self._elector.wake()
+        self._placer.retry()
+
+    def left(self, peer: str) -> None:
+        log.info("disconnected", peer=peer)
+        self._reporter.reports.pop(peer, None)
+        self._moved()
+        self._elector.wake()
+
+    # -------------------------------------------------------------------------------------------- what is asked
+
+    async def answer(self, peer: str, message: Message) -> Message:
+        match message:
+            case Hold():
+                return await self._hold(message)
+            case Forward():
+                return self._forward(peer, message)
+            case Reach(node=node):
+                return Reached(self._elector.reaches(node))
+            case Flush():
+                return Flushed(await self._flusher.flush())
+            case MoveLeader(node=node):
+                return await self._move_leader(node)
+            case Ask():
+                return await self._cluster()
+            case Wait(seconds=seconds):
+                return await self._flusher.wait(seconds)
+        raise PeerRefused(f"{self._who.name} does not know what to do with {type(message).__name__}", "upgrade it")
+
+    async def locate(self, digest: bytes) -> Path | bytes | None:
+        with contextlib.suppress(KeyError):
+            return self._ports.objects.path(digest)
+        path = self._large.serving.get(digest)
+        if path is None:
+            data = self._ports.contents.get(digest)
+            if data is not None:
+                return data
+            row = next(iter(self._ports.base.by_content(digest)), None)
+            path = self._ports.base.path(row.id) if row is not None else None
+        return None if path is None else Path(os.fsdecode(self._who.root)) / os.fsdecode(path)
+
+    async def _hold(self, hold: Hold) -> Message:
+        term = self._elector.leader.term if self._elector.leader else 0
+        if not self._ports.objects.has(hold.digest):
+            if hold.data is not None:
+                await asyncio.to_thread(self._ports.objects.put, hold.digest, hold.data)
+            elif not await self._placer.obtain_here(hold.digest, hold.size):
+                await self._ports.peers.fetch(hold.digest, hold.size, hold.sources)
+        self._keeper.pin(hold.digest, term)
+        return Held(hold.digest)
+
+    def _forward(self, peer: str, forward: Forward) -> Message:
+        name = self._who.name
+        if not self._elector.active:
+            return Refused(f"{name} does not lead", "send it to the leader")
+        if self._who.writers != "any" and not forward.led:
+            return Refused(f"{peer} does not lead, and writers = leader", "set writers = any, or edit on the leader")
+        if forward.batch.origin.node != peer:
+            return Refused(f"{peer} sent a batch of {forward.batch.origin.node}")
+        for digest, data in forward.contents.items():
+            if wire.content_digest(data) != digest:
+                return Refused(f"{peer} sent content that is not what its digest names")
+        self._appender.submit(Proposal(forward.batch, forward.contents))
+        return Taken()
+
+    async def _move_leader(self, node: str) -> Message:
+        leader = self._elector.leads()
+        if leader == self._who.name:
+            moved = await self._elector.move(node, "command")
+            return Moved(moved.node, moved.term)
+        if not leader:
+            return Refused("nobody leads at the moment", "ask again in a moment")
+        return await self._ports.peers.ask(leader, MoveLeader(node), FLUSH_SECONDS)
+
+    async def _cluster(self) -> Cluster:
+        own = self._reporter.own()
+        reports = (own, *(self._reporter.reports[node] for node in sorted(self._reporter.reports)))
+        recent = tuple(self._reporter.recent.values())
+        if not recent and own.leader and own.leader != own.node:
+            with contextlib.suppress(PeerError):
+                answer = await self._ports.peers.ask(own.leader, Ask(), CLUSTER_SECONDS)
+                if isinstance(answer, Cluster):
+                    recent = answer.recent
+        return Cluster(own.leader, own.term, reports, self._who.members, recent)
