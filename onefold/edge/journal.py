@@ -75,6 +75,7 @@ class CatalogueStore(Database):
 
     def __init__(self, directory: Path, folder: str, node: str) -> None:
         self._cache: RowCache[Row] = RowCache()
+        self._lasts: dict[str, Last | None] = {}
         super().__init__(directory, "catalogue.db", _CATALOGUE_TABLES, folder)
         stored = self._meta("node", None)
         if stored is None:
@@ -127,13 +128,17 @@ class CatalogueStore(Database):
 
     def _rolled_back(self) -> None:
         self._cache.clear()
+        self._lasts.clear()
 
     def last(self, node: str) -> Last | None:
-        found = self.execute("SELECT last FROM lasts WHERE node = ?", (node,)).fetchone()
-        return None if found is None else _decode_last(found[0])
+        if node not in self._lasts:
+            found = self.execute("SELECT last FROM lasts WHERE node = ?", (node,)).fetchone()
+            self._lasts[node] = None if found is None else _decode_last(found[0])
+        return self._lasts[node]
 
     def set_last(self, node: str, last: Last) -> None:
         self.execute("INSERT OR REPLACE INTO lasts VALUES (?, ?)", (node, _encode_last(last)))
+        self._lasts[node] = last
 
     # the rest of the state
 

@@ -80,7 +80,8 @@ class Agenda:
     def after_quiet(self, path: RelPath, since: float, now: float) -> None:
         """It changed while it was looked at, as it has since then: after another quiet, whatever was hinted."""
         at = now + self._quiet_seconds
-        self._due[path] = Due(at, since, True, False, False, at)
+        hinted = self._due.get(path)
+        self._due[path] = Due(at, since, True, hinted is not None and hinted.tree, False, at)
 
     def expedite(self, now: float) -> None:
         """Whatever is due later is due now."""

@@ -43,6 +43,10 @@ from onefold.ports import CHANGING, Hint, Spawn
 REVERT_SECONDS = 0.025
 """Where edits are not proposed, nearly all that is seen is what the placer put there: it is looked at in batches, and
 late enough for its stat to be trusted (20 ms)."""
+GATHER_COMMANDS = 8
+GATHER_SECONDS = 0.03
+"""After a batch of that many commands, more of the same is likely to come: it is gathered for this long, since an entry
+costs every node a consensus round and three transactions, however little is in it."""
 RECHECK_SECONDS = 3.0
 """When to hash again what was too young to be trusted."""
 RESEND_SECONDS = 1.0
@@ -103,6 +107,9 @@ class Proposer:
         self._caught_up = caught_up
         self._spawn = spawn
         self._agenda = Agenda(who.quiet_seconds)
+        self._planned: float | None = None  # when it will look of itself, as long as nothing wakes it
+        self._blocked = False  # it waits for its stance to change
+        self._gather_until = 0.0
         self._rechecks: dict[RelPath, None] = {}
         self._unknown: dict[RelPath, str] = {}
         self._wake = asyncio.Event()
@@ -122,7 +129,8 @@ class Proposer:
         now = self._clock.now()
         soon = now + REVERT_SECONDS if self._stance() is Stance.REVERT else now
         self._agenda.hint(hints, now, soon)
-        self._wake.set()
+        if self._planned is None or soon < self._planned:
+            self._wake.set()
 
     def look_at(self, path: RelPath) -> None:
         """Something may have changed at `path`."""
@@ -155,7 +163,7 @@ class Proposer:
 
     def advance(self) -> None:
         """The catalogue or the folder has moved on, and with them perhaps what this node may do."""
-        if self._agenda:
+        if self._blocked:
             self._wake.set()
 
     def deposed(self, term: int) -> None:
@@ -174,6 +182,8 @@ class Proposer:
         """Propose what is hinted at, for ever."""
         while True:
             await self._until_due()
+            if (left := self._gather_until - self._clock.now()) > 0:
+                await self._clock.sleep(left)
             self._looking = True
             try:
                 await self._round(self._agenda.take(self._clock.now()))
@@ -189,11 +199,13 @@ class Proposer:
         while True:
             now = self._clock.now()
             soonest = self._agenda.soonest()
-            if soonest is not None and soonest <= now and self._stance() is not Stance.WAIT:
+            self._blocked = self._stance() is Stance.WAIT
+            if soonest is not None and soonest <= now and not self._blocked:
                 return
             self._wake.clear()
-            timeout = None if soonest is None or self._stance() is Stance.WAIT else soonest - now
-            await happened(self._wake, timeout)
+            self._planned = None if self._blocked else soonest
+            await happened(self._wake, None if self._planned is None else self._planned - now)
+            self._planned = None
 
     async def _round(self, taken: dict[RelPath, Due]) -> None:
         led = self._last_words
@@ -321,6 +333,8 @@ class Proposer:
     ) -> None:
         assert len(batch.commands) <= COMMANDS_MAX
         self.flight = self.newest = Flight(Proposal(batch, contents), claims, led or self._term(), since)
+        if len(batch.commands) >= GATHER_COMMANDS:
+            self._gather_until = self._clock.now() + GATHER_SECONDS
         self._landed.clear()
         self._route()
 
