@@ -1,17 +1,8 @@
 """Watches a whole tree with inotify, and says where to look.
 
-The tree of watched directories is kept in memory: a watch belongs to an inode and outlives its renames, so a renamed
-directory is hung elsewhere, whatever is below it. Invariants:
-
-1. A directory is watched first and listed afterwards: what was made before the watch is in the listing, what is made
-   after it raises an event.
-2. Memory follows the events, and trails the disk by those still queued. So once the queue is read, every place where an
-   event told of a directory is looked at (`_suspects`): the watch that the kernel gives for the inode found there tells
-   which directory it is, and re-hangs it. An order of events that misleads (that of RENAME_EXCHANGE does) is mended.
-3. A path from memory is only used if it leads to the inode remembered. Otherwise an event that explains it is on its
-   way, and the directory is listed again after it (`_stale`).
-4. Who was taken down and found nowhere by the end of the drain (`_adrift`) is watched no more. Whatever is watched anew
-   gets a `tree` hint, so dropping a watch too much is always safe.
+Memory (`WatchedTree`) follows the events, and trails the disk by those still queued. So once the queue is read, every
+place where an event told of a directory is looked at (`_suspects`), and who stands there is hung there: an order of
+events that misleads (that of RENAME_EXCHANGE does) is mended.
 
 Hints are gathered per (directory, name) and become paths only at the end of a drain: an event in a directory that was
 renamed since carries the new path.
@@ -25,12 +16,11 @@ import stat
 import struct
 import time
 from collections.abc import Callable
-from contextlib import suppress
-from typing import NamedTuple
 
 from onefold import linux
 from onefold.core.messages import Problem
 from onefold.core.paths import META, RelPath, show
+from onefold.edge.watched import Directory, Move, Place, WatchedTree
 from onefold.errors import OperatorError
 from onefold.ports import Hint
 
@@ -45,48 +35,15 @@ _FLAGS = {
 }
 """What an event of anything but a directory means, apart from its renames."""
 
-# IN_EXCL_UNLINK: a file with no name left cannot be looked at.
-_MASK = linux.IN_ONLYDIR | linux.IN_EXCL_UNLINK | linux.IN_MOVED_FROM | linux.IN_MOVED_TO | sum(_FLAGS)
-_ROOT_MASK = _MASK | linux.IN_MOVE_SELF
-_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
-_GONE = frozenset((errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ESTALE))
 _EVENT = struct.Struct("@iIII")
 _READ_BYTES = 1 << 18
-_STALE_ROUNDS = 3
 _READS_MAX = 16
 """Reads per drain, so that a folder written to without end cannot keep `drain` for ever."""
 _RECENT_S = 3.0
 """How long hints are remembered: as long as a node may wait before it looks (2 s), and some."""
 _POLL_S = 2.0
 
-
-class _Directory:
-    """A watched directory, hung below `parent` as `name`; `parent` is None for the root and for one taken down."""
-
-    __slots__ = ("children", "ino", "name", "parent", "seen", "watch")
-    # `seen`: the last round (`_walk_all`) in which it was listed
-
-    def __init__(self, watch: int, ino: int) -> None:
-        self.watch = watch
-        self.ino = ino
-        self.seen = 0
-        self.parent: _Directory | None = None
-        self.name = b""
-        self.children: dict[bytes, _Directory] | None = None
-
-
-_Place = tuple[_Directory, bytes]
-
-
-class _Move(NamedTuple):
-    """A watched directory was renamed."""
-
-    directory: _Directory
-    origin: _Place
-    place: _Place
-
-
-_Taken = dict[int, tuple[_Directory | None, _Place]]
+_Taken = dict[int, tuple[Directory | None, Place]]
 """By cookie, what was renamed away from a place: a watched directory, or something else (None)."""
 
 
@@ -101,22 +58,16 @@ class InotifyWatcher:
     """
 
     def __init__(self, root: bytes, ignored: Callable[[RelPath, bool], bool] | None = None) -> None:
-        self._ignored = ignored
-        self._round = 0
-        self._watched: dict[int, _Directory] = {}
-        self._suspects: dict[_Directory, dict[bytes, None]] = {}
-        self._stale: set[_Directory] = set()
-        self._adrift: dict[_Directory, _Place] = {}
-        self._troubles: dict[_Place, int] = {}
-        self._hints: dict[_Place, int] = {}
-        self._recent: dict[_Place, int] = {}
-        self._less_recent: dict[_Place, int] = {}
+        self._suspects: dict[Directory, dict[bytes, None]] = {}
+        self._hints: dict[Place, int] = {}
+        self._recent: dict[Place, int] = {}
+        self._less_recent: dict[Place, int] = {}
         self._turned_at = 0.0
         self._lost = ""
         self._poll_at = 0.0
         self._polled_at: float | None = None
         try:
-            self._root_fd = os.open(root, _DIRECTORY & ~os.O_NOFOLLOW)
+            self._root_fd = os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         except OSError as e:
             raise OperatorError(f"{show(root)} cannot be watched: {e.strerror}", "give a folder that is there") from e
         try:
@@ -127,9 +78,8 @@ class InotifyWatcher:
                 f"the kernel gives no inotify instance: {e.strerror}",
                 "raise the limit: sysctl fs.inotify.max_user_instances=1024",
             ) from e
-        self._root = _Directory(-1, os.fstat(self._root_fd).st_ino)
-        self._mount = linux.look_fd(self._root_fd)[2]
-        self._walk_all()
+        self._tree = WatchedTree(self._fd, self._root_fd, ignored, self._look_below)
+        self._tree.walk()
         self._hints.clear()
 
     def fileno(self) -> int:
@@ -140,19 +90,19 @@ class InotifyWatcher:
         """End all watches."""
         os.close(self._fd)
         os.close(self._root_fd)
-        self._watched.clear()
+        self._tree.watched.clear()
 
     def rewalk(self) -> None:
         """Make the watches match the tree as it is now; the next drain hints at everything."""
-        self._walk_all()
-        self._hint((self._root, b""), _CERTAIN | _TREE)
+        self._tree.walk()
+        self._look_below((self._tree.root, b""))
 
     def problems(self) -> list[Problem]:
         """What cannot be watched, and how to mend it."""
         found = [Problem(self._lost, "", "put the folder back and restart the node")] if self._lost else []
         exhausted = 0
-        for (parent, name), number in list(self._troubles.items()):
-            path = self._path(parent)
+        for (parent, name), number in list(self._tree.troubles.items()):
+            path = self._tree.path(parent)
             if path is None:
                 continue
             where = show(path.child(name))
@@ -169,7 +119,7 @@ class InotifyWatcher:
             else:
                 found.append(Problem(f"this directory cannot be watched: {os.strerror(number)}", where))
         if exhausted:
-            wanted = 2 * (len(self._watched) + exhausted) + 65536
+            wanted = 2 * (len(self._tree.watched) + exhausted) + 65536
             found.append(
                 Problem(
                     f"the kernel's limit of watches is reached: {exhausted} directories and all below them are polled,"
@@ -192,13 +142,11 @@ class InotifyWatcher:
             self.rewalk()
         suspects, self._suspects = self._suspects, {}
         for parent, names in suspects.items():
-            self._grow(parent, list(names))
-        for _ in range(_STALE_ROUNDS):  # each may make the way to others known
-            for directory in tuple(self._stale):
-                self._list_again(directory)
-        if self._troubles and now >= self._poll_at:
+            self._tree.grow(parent, list(names))
+        self._tree.list_stale()
+        if self._tree.troubles and now >= self._poll_at:
             self._retry()
-        moves = self._land()
+        moves = self._tree.land()
         given, self._hints = self._hints, {}
         if moves:
             self._follow(given, moves)
@@ -211,7 +159,7 @@ class InotifyWatcher:
     def _read(self) -> bool:
         """Take in the queue; whether events were lost."""
         overflow = False
-        watched, hints, unpack = self._watched, self._hints, _EVENT.unpack_from
+        watched, hints, unpack = self._tree.watched, self._hints, _EVENT.unpack_from
         taken: _Taken = {}
         for _ in range(_READS_MAX):
             try:
@@ -238,18 +186,17 @@ class InotifyWatcher:
                 break
         return overflow
 
-    def _take(self, place: _Place, mask: int, cookie: int, taken: _Taken) -> None:
+    def _take(self, place: Place, mask: int, cookie: int, taken: _Taken) -> None:
         """One event of a directory, of a rename, or of a watch itself."""
         directory, name = place
         if mask & (linux.IN_IGNORED | linux.IN_UNMOUNT | linux.IN_MOVE_SELF):
-            if directory is self._root:
+            if directory is self._tree.root:
                 self._lost = "the folder itself was removed, renamed or unmounted"
-                self._hint((directory, b""), _CERTAIN | _TREE)
+                self._look_below(place)
             elif mask & linux.IN_IGNORED:
-                del self._watched[directory.watch]
-                self._drop(directory)
+                self._tree.forget(directory)
             return
-        if not name or (directory is self._root and name == META):
+        if not name or (directory is self._tree.root and name == META):
             return
         if not mask & linux.IN_ISDIR:
             flags = _FLAGS.get(mask, _CERTAIN)
@@ -265,24 +212,13 @@ class InotifyWatcher:
         self._suspects.setdefault(directory, {})[name] = None
         if mask & linux.IN_MOVED_TO:
             before, _ = taken.pop(cookie, (None, place))
-            if before is not None and not self._below(directory, before):
-                self._hang(before, directory, name)
+            if before is not None and not self._tree.below(directory, before):
+                self._tree.hang(before, directory, name)
         elif mask & (linux.IN_MOVED_FROM | linux.IN_DELETE):
-            self._troubles.pop(place, None)
-            taken[cookie] = (self._unhang(directory, name), place)
+            self._tree.troubles.pop(place, None)
+            taken[cookie] = (self._tree.unhang(directory, name), place)
 
-    def _land(self) -> list[_Move]:
-        """End the watches of those adrift; answer who hangs elsewhere than at the last drain."""
-        adrift, self._adrift = self._adrift, {}
-        moves = []
-        for directory, origin in adrift.items():
-            if directory.parent is None:
-                self._drop(directory)
-            elif origin != (place := (directory.parent, directory.name)):
-                moves.append(_Move(directory, origin, place))
-        return moves
-
-    def _follow(self, given: dict[_Place, int], moves: list[_Move]) -> None:
+    def _follow(self, given: dict[Place, int], moves: list[Move]) -> None:
         """Give the hints of before a directory's rename again, with its new path, even if they were given out.
 
         For the node may not have looked yet, and would find nothing under the old path.
@@ -293,20 +229,20 @@ class InotifyWatcher:
             given[move.place] = given.get(move.place, 0) | flags
         moved = {move.directory for move in moves}
         for place, flags in earlier.items():
-            above: _Directory | None = place[0]
+            above: Directory | None = place[0]
             while above is not None and above not in moved:
                 above = above.parent
             if above is not None:
                 given[place] = given.get(place, 0) | flags
 
-    def _as_hints(self, given: dict[_Place, int]) -> list[Hint]:
-        paths: dict[_Directory, RelPath | None] = {}
+    def _as_hints(self, given: dict[Place, int]) -> list[Hint]:
+        paths: dict[Directory, RelPath | None] = {}
         hints = []
         for (directory, name), flags in given.items():
             if directory in paths:
                 parent = paths[directory]
             else:
-                parent = paths[directory] = self._path(directory)
+                parent = paths[directory] = self._tree.path(directory)
             if parent is None:
                 continue  # moved away or removed, and that is a hint of its own
             if (
@@ -329,196 +265,26 @@ class InotifyWatcher:
             return True
         return stat.S_ISLNK(found.st_mode) or (stat.S_ISREG(found.st_mode) and found.st_nlink > 1)
 
-    def _hint(self, place: _Place, flags: int) -> None:
+    def _hint(self, place: Place, flags: int) -> None:
         self._hints[place] = self._hints.get(place, 0) | flags
 
-    # ------------------------------------------------------------------------------------------------ watching
-
-    def _path(self, directory: _Directory | None) -> RelPath | None:
-        """Where `directory` hangs; None when it was taken down."""
-        parts: list[bytes] = []
-        while directory is not self._root:
-            if directory is None:
-                return None
-            parts.append(directory.name)
-            directory = directory.parent
-        return RelPath(b"/".join(reversed(parts)))
-
-    @staticmethod
-    def _below(directory: _Directory | None, other: _Directory) -> bool:
-        while directory is not None and directory is not other:
-            directory = directory.parent
-        return directory is not None
-
-    def _open(self, directory: _Directory) -> int:
-        """A descriptor of `directory`. Raises `OSError`, ESTALE when another one stands where it hangs."""
-        path = self._path(directory)
-        if path is None:
-            raise OSError(errno.ESTALE, os.strerror(errno.ESTALE))
-        fd = linux.open_beneath(self._root_fd, path, _DIRECTORY)
-        if os.fstat(fd).st_ino != directory.ino:
-            os.close(fd)
-            raise OSError(errno.ESTALE, os.strerror(errno.ESTALE), path)
-        return fd
-
-    def _walk_all(self) -> None:
-        """Watch the root and every directory, find again those that are watched, and drop those not found."""
-        self._round += 1
-        self._troubles.clear()
-        if self._root.watch < 0:
-            self._watch_root()
-        self._list_again(self._root)
-        for directory in [d for d in self._watched.values() if d.seen != self._round and d is not self._root]:
-            self._drop(directory)
-
-    def _watch_root(self) -> None:
-        try:
-            self._root.watch = linux.add_watch(self._fd, b"/proc/self/fd/%d" % self._root_fd, _ROOT_MASK)
-        except OSError as e:
-            self._troubles[self._root, b""] = e.errno or errno.EIO
-        else:
-            self._watched[self._root.watch] = self._root
-
-    def _list_again(self, directory: _Directory) -> None:
-        """Watch whatever is below `directory` and is not watched."""
-        self._stale.discard(directory)
-        if self._watched.get(directory.watch) is not directory:
-            return
-        try:
-            fd = self._open(directory)
-            try:
-                names = self._subdirectories(directory, fd)
-            finally:
-                os.close(fd)
-        except OSError as e:
-            self._unreached(directory, e)
-        else:
-            self._grow(directory, names)
-
-    def _grow(self, directory: _Directory, names: list[bytes]) -> None:
-        """Watch `names` in `directory`, then what is in them, and so on; an own stack, for trees can be very deep."""
-        pending = [(directory, names)]
-        while pending:
-            parent, names = pending.pop()
-            if not names:
-                continue
-            try:
-                fd = self._open(parent)
-            except OSError as e:
-                self._unreached(parent, e)
-                continue
-            try:
-                pending.extend(filter(None, [self._watch(parent, fd, name) for name in names]))
-            finally:
-                os.close(fd)
-
-    def _unreached(self, directory: _Directory, e: OSError) -> None:
-        if e.errno in _GONE:
-            if self._watched.get(directory.watch) is directory:
-                self._stale.add(directory)
-        elif directory.parent is not None:
-            self._troubles[directory.parent, directory.name] = e.errno or errno.EIO
-
-    def _watch(self, parent: _Directory, parent_fd: int, name: bytes) -> tuple[_Directory, list[bytes]] | None:
-        """Watch one directory and list it: with the names in it that need watching. None: nothing more to do there."""
-        place = (parent, name)
-        self._troubles.pop(place, None)
-        if self._ignored is not None:
-            path = self._path(parent)
-            if path is not None and self._ignored(path.child(name), True):
-                return None
-        try:
-            fd = os.open(name, _DIRECTORY, dir_fd=parent_fd)
-        except OSError as e:
-            if e.errno in _GONE:
-                self._unhang(parent, name)
-            elif not (parent.children and name in parent.children):
-                self._troubles[place] = e.errno or errno.EIO
-            return None
-        try:
-            _, found, mount = linux.look_fd(fd)
-            if mount != self._mount:
-                raise OSError(errno.EXDEV, os.strerror(errno.EXDEV))
-            watch = linux.add_watch(self._fd, b"/proc/self/fd/%d" % fd, _MASK)
-            directory = self._watched.get(watch)
-            if directory is None:
-                directory = self._watched[watch] = _Directory(watch, found.ino)
-                self._hint(place, _CERTAIN | _TREE)
-            elif self._below(parent, directory):
-                # Renamed into what was below it, while we looked: their events bring both back.
-                self._drop(directory)
-                return None
-            self._hang(directory, parent, name)
-            if directory.seen == self._round:
-                return None
-            names = self._subdirectories(directory, fd)
-            directory.seen = self._round
-            return directory, names
-        except OSError as e:
-            self._troubles[place] = e.errno or errno.EIO
-            if e.errno == errno.ENOSPC:
-                self._hint(place, _CERTAIN | _TREE)
-            return None
-        finally:
-            os.close(fd)
-
-    def _subdirectories(self, directory: _Directory, fd: int) -> list[bytes]:
-        """The names of the directories in `directory`; those that are not there any more are taken down."""
-        with os.scandir(fd) as entries:
-            names = [os.fsencode(e.name) for e in entries if e.is_dir(follow_symlinks=False)]
-        if directory is self._root and META in names:
-            names.remove(META)
-        if directory.children:
-            for name in directory.children.keys() - names:
-                self._unhang(directory, name)
-        return names
+    def _look_below(self, place: Place) -> None:
+        self._hint(place, _CERTAIN | _TREE)
 
     def _retry(self) -> None:
         """Try again what could not be watched; what stays unwatched for lack of watches is polled."""
         self._poll_at = time.monotonic() + _POLL_S
         exhausted = False
-        for (parent, name), number in list(self._troubles.items()):
+        for (parent, name), number in list(self._tree.troubles.items()):
             place = (parent, name)
-            if self._path(parent) is None:
-                del self._troubles[place]
+            if self._tree.path(parent) is None:
+                del self._tree.troubles[place]
             elif not (exhausted and number == errno.ENOSPC):
                 if name:
-                    self._grow(parent, [name])
+                    self._tree.grow(parent, [name])
                 else:
                     self.rewalk()
-                exhausted = self._troubles.get(place) == errno.ENOSPC
-            if self._troubles.get(place) == errno.ENOSPC:
-                self._hint(place, _CERTAIN | _TREE)
+                exhausted = self._tree.troubles.get(place) == errno.ENOSPC
+            if self._tree.troubles.get(place) == errno.ENOSPC:
+                self._look_below(place)
                 self._polled_at = time.monotonic()
-
-    def _hang(self, directory: _Directory, parent: _Directory, name: bytes) -> None:
-        if directory.parent is parent and directory.name == name:
-            return
-        if directory.parent is not None:
-            self._unhang(directory.parent, directory.name)
-        self._unhang(parent, name)
-        if parent.children is None:
-            parent.children = {}
-        parent.children[name] = directory
-        directory.parent, directory.name = parent, name
-
-    def _unhang(self, parent: _Directory, name: bytes) -> _Directory | None:
-        child = parent.children.pop(name, None) if parent.children else None
-        if child is not None:
-            child.parent = None
-            self._adrift.setdefault(child, (parent, name))
-        return child
-
-    def _drop(self, directory: _Directory) -> None:
-        """Take down `directory` and all below it, and end their watches."""
-        if directory.parent is not None:
-            self._unhang(directory.parent, directory.name)
-        pending = [directory]
-        while pending:
-            gone = pending.pop()
-            gone.parent = None
-            if self._watched.pop(gone.watch, None) is not None:
-                with suppress(OSError):  # EINVAL: the directory was removed, and the watch with it
-                    linux.rm_watch(self._fd, gone.watch)
-            pending.extend((gone.children or {}).values())
-            gone.children = None

@@ -53,17 +53,17 @@ def polled(watcher: InotifyWatcher) -> dict[bytes, Hint]:
 
 def assert_tree_is_sound(watcher: InotifyWatcher) -> None:
     """Every watched directory hangs in the tree, once, where its parent has it."""
-    hung = [watcher._root]
+    hung = [watcher._tree.root]
     for directory in hung:
         for name, child in (directory.children or {}).items():
             assert child.parent is directory and child.name == name
             hung.append(child)
     assert len({d.watch for d in hung}) == len(hung)
-    assert {d.watch for d in hung} == set(watcher._watched) | {watcher._root.watch}
+    assert {d.watch for d in hung} == set(watcher._tree.watched) | {watcher._tree.root.watch}
 
 
 def watched(watcher: InotifyWatcher) -> set[bytes]:
-    return {path for d in watcher._watched.values() if (path := watcher._path(d)) is not None}
+    return {path for d in watcher._tree.watched.values() if (path := watcher._tree.path(d)) is not None}
 
 
 def directories(root: Path) -> set[bytes]:
@@ -268,13 +268,13 @@ def test_a_renamed_tree_keeps_its_watches_and_is_not_listed_again(
     monkeypatch.setattr(watch, "_RECENT_S", 0.0)
     watcher.drain()
     watcher.drain()
-    before = dict(watcher._watched)
+    before = dict(watcher._tree.watched)
     monkeypatch.setattr(os, "scandir", None)
     (root / "top").rename(root / "new")
     hints = drain(watcher)
     monkeypatch.undo()
     assert set(hints) == {b"top", b"new"} and not hints[b"new"].tree
-    assert watcher._watched == before
+    assert watcher._tree.watched == before
     (root / "new" / "/".join(["d"] * 400) / "f").touch()
     assert b"new/" + b"d/" * 400 + b"f" in drain(watcher)
 
@@ -283,13 +283,13 @@ def test_swapped_directories_are_told_apart(root: Path, watcher: InotifyWatcher)
     (root / "a/in-a").mkdir(parents=True)
     (root / "b/in-b").mkdir(parents=True)
     watcher.drain()
-    before = set(watcher._watched)
+    before = set(watcher._tree.watched)
     (root / "a").rename(root / "t")
     (root / "b").rename(root / "a")
     (root / "t").rename(root / "b")
     drain(watcher)
     assert watched(watcher) == directories(root)
-    assert set(watcher._watched) == before
+    assert set(watcher._tree.watched) == before
     fd = os.open(root, os.O_RDONLY)
     linux.renameat2(fd, b"a", fd, b"b", linux.RENAME_EXCHANGE)
     os.close(fd)
@@ -611,11 +611,11 @@ os.makedirs(root + b"/d/m/x")
 w = InotifyWatcher(root)
 (problem,) = w.problems()
 assert problem.where == "d/m" and "mounted" in problem.what, problem
-assert len(w._watched) == 2
+assert len(w._tree.watched) == 2
 subprocess.run(["umount", root + b"/d/m"], check=True)
 w.rewalk()
 assert w.problems() == []
-assert len(w._watched) == 3
+assert len(w._tree.watched) == 3
 """
 
 
