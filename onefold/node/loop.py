@@ -84,6 +84,7 @@ class Node:
             self._leader,
             lambda: self.elector.active,
             self._caught_up,
+            lambda path: self.sweeper.doubt(path),
             self._spawn,
         )
         self.sweeper = Sweeper(ports.base, ports.scanner, ports.clock, self.proposer.at_leisure, self.proposer.look_at)
@@ -157,6 +158,7 @@ class Node:
                     self.placer.run(),
                     self.proposer.run(),
                     self.sweeper.run(),
+                    self.sweeper.resolve(),
                     self.reporter.run(),
                     self.keeper.run(),
                     self._keep_draining(),

@@ -47,8 +47,6 @@ GATHER_COMMANDS = 8
 GATHER_SECONDS = 0.03
 """After a batch of that many commands, more of the same is likely to come: it is gathered for this long, since an entry
 costs every node a consensus round and three transactions, however little is in it."""
-RECHECK_SECONDS = 3.0
-"""When to hash again what was too young to be trusted."""
 RESEND_SECONDS = 1.0
 BATCH_COMMANDS_MAX = 20_000
 
@@ -86,10 +84,12 @@ class Proposer:
         leader: Callable[[], str],
         term: Callable[[], int],
         caught_up: Callable[[], None],
+        doubt: Callable[[RelPath], None],
         spawn: Spawn,
     ) -> None:
         """`stance`, `leader` (a name, "" for nobody) and `term` (that this node leads, or 0) as they are when asked.
-        `caught_up()`: everything hinted at is in the log, or reverted."""
+        `caught_up()`: everything hinted at is in the log, or reverted. `doubt(path)`: what was seen there is to be
+        hashed again."""
         self._me = who.name
         self._incarnation = who.incarnation
         self._sequence = 0
@@ -105,12 +105,12 @@ class Proposer:
         self._leader = leader
         self._term = term
         self._caught_up = caught_up
+        self._doubt = doubt
         self._spawn = spawn
         self._agenda = Agenda(who.quiet_seconds)
         self._planned: float | None = None  # when it will look of itself, as long as nothing wakes it
         self._blocked = False  # it waits for its stance to change
         self._gather_until = 0.0
-        self._rechecks: dict[RelPath, None] = {}
         self._unknown: dict[RelPath, str] = {}
         self._wake = asyncio.Event()
         self._landed = asyncio.Event()
@@ -132,9 +132,9 @@ class Proposer:
         if self._planned is None or soon < self._planned:
             self._wake.set()
 
-    def look_at(self, path: RelPath) -> None:
-        """Something may have changed at `path`."""
-        self._agenda.add(path, self._clock.now())
+    def look_at(self, path: RelPath, content: bool = False) -> None:
+        """Something may have changed at `path`; with `content` though the stat does not show it."""
+        self._agenda.add(path, self._clock.now(), content)
         self._wake.set()
 
     def look_again(self, path: RelPath) -> None:
@@ -284,8 +284,8 @@ class Proposer:
                 continue
             self._unknown.pop(path, None)
             if isinstance(o, Present):
-                if not o.settled and path not in self._rechecks:
-                    self._recheck(path)
+                if not o.settled:
+                    self._doubt(path)
                 if o.kind is Kind.FILE and o.data is None and o.stat.size and self._must_be_held(path, o):
                     continue
             proposable[path] = o
@@ -301,18 +301,6 @@ class Proposer:
 
     def _must_be_held(self, path: RelPath, o: Present) -> bool:
         return self._stance() is Stance.PROPOSE and self._large.must_be_held(path, o)
-
-    def _recheck(self, path: RelPath) -> None:
-        self._rechecks[path] = None
-        if len(self._rechecks) == 1:
-            asyncio.get_running_loop().call_later(RECHECK_SECONDS, self._recheck_all)
-
-    def _recheck_all(self) -> None:
-        now = self._clock.now()
-        for path in self._rechecks:
-            self._agenda.add(path, now, content=True)
-        self._rechecks.clear()
-        self._wake.set()
 
     # -------------------------------------------------------------------------------------------- the batch
 

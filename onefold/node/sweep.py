@@ -1,4 +1,8 @@
-"""The rolling sweep: finds what no event told of. Writes by mmap or through another hard link raise none."""
+"""Looking a second time, when nothing else is to be done.
+
+The rolling sweep finds what no event told of: writes by mmap or through another hard link raise none. And what was too
+young to be trusted when it was hashed is hashed again.
+"""
 
 from __future__ import annotations
 
@@ -8,10 +12,14 @@ from collections.abc import Callable
 from onefold.core.model import ROOT, Absent, BaseRow, Id, Kind, Observed, Present
 from onefold.core.paths import ROOT_PATH, RelPath
 from onefold.node.look import SLICE
-from onefold.ports import BaseStore, Clock, Listing, Scanner
+from onefold.ports import LARGE, BaseStore, Clock, Listing, Scanner
 
 SWEEP_SECONDS = 1.0
 """Between two directories."""
+DOUBT_SECONDS = 3.0
+"""How long a doubt waits at least, for a folder that was just filled is soon used."""
+PAUSE_SECONDS = 0.05
+"""Between two slices of doubts."""
 
 
 class Sweeper:
@@ -23,14 +31,41 @@ class Sweeper:
         scanner: Scanner,
         clock: Clock,
         at_leisure: Callable[[], bool],
-        look_at: Callable[[RelPath], None],
+        look_at: Callable[[RelPath, bool], None],
     ) -> None:
-        """`at_leisure`: whether nothing else waits to be looked at. `look_at(path)`: something may differ there."""
+        """`at_leisure`: whether nothing else waits to be looked at. `look_at(path, content)`: something may differ
+        there, and with `content` though the stat does not."""
         self._base = base
         self._scanner = scanner
         self._clock = clock
         self._at_leisure = at_leisure
         self._look_at = look_at
+        self._doubts: dict[RelPath, None] = {}
+
+    def doubt(self, path: RelPath) -> None:
+        """What stands at `path` was too young to be trusted (20 ms) when it was hashed."""
+        self._doubts[path] = None
+
+    async def resolve(self) -> None:
+        """Hash again what is in doubt, for ever."""
+        while True:
+            await self._clock.sleep(DOUBT_SECONDS)
+            doubts, self._doubts = list(self._doubts), {}
+            while doubts:
+                if self._at_leisure():
+                    with self._scanner.session():
+                        for path in doubts[:SLICE]:
+                            self._resolve(path)
+                    del doubts[:SLICE]
+                await self._clock.sleep(PAUSE_SECONDS)
+
+    def _resolve(self, path: RelPath) -> None:
+        row = self._base.lookup(path)
+        o = self._scanner.observe(path, row, True)
+        if o is LARGE or not stands(row, o):
+            self._look_at(path, True)
+        elif isinstance(o, Present) and not o.settled:
+            self.doubt(path)
 
     async def run(self) -> None:
         """Sweep for ever."""
@@ -55,7 +90,7 @@ class Sweeper:
                         odd.append(place)
             await asyncio.sleep(0)
         for place in odd:
-            self._look_at(place)
+            self._look_at(place, False)
         return [(row.id, path.child(row.name)) for row in rows if row.kind is Kind.DIRECTORY]
 
 
