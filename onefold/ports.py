@@ -192,13 +192,14 @@ class Hint(msgspec.Struct, frozen=True, gc=False):
 
     `certain`: look at once (a close after writing, a rename, a removal); else after a short quiet (an open file that is
     being written). `content`: the content may differ though the stat does not, so hash it. `tree`: everything below may
-    differ as well.
+    differ as well. `origin`: it is a directory that was there before; what was hinted at below that is here now.
     """
 
     path: RelPath
     certain: bool
     content: bool
     tree: bool
+    origin: RelPath | None = None
 
 
 class Watcher(Protocol):

@@ -71,6 +71,10 @@ class RelPath(bytes):
         """Whether this path lies strictly inside directory `other`."""
         return len(self) > len(other) and (not other or self.startswith(other + b"/"))
 
+    def moved(self, origin: RelPath, to: RelPath) -> RelPath:
+        """Where this path, inside directory `origin`, is once that is at `to`."""
+        return RelPath(to + self[len(origin) :])
+
 
 ROOT_PATH = RelPath(b"")
 

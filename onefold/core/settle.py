@@ -196,7 +196,7 @@ def _after(shifts: Sequence[Shift], path: RelPath) -> RelPath:
     """Where `path` is once `shifts`, the deepest first, have happened."""
     for shift in shifts:
         if shift.source is not None and path.below(shift.source):
-            path = RelPath(shift.path + path[len(shift.source) :])
+            path = path.moved(shift.source, shift.path)
     return path
 
 

@@ -39,8 +39,6 @@ _EVENT = struct.Struct("@iIII")
 _READ_BYTES = 1 << 18
 _READS_MAX = 16
 """Reads per drain, so that a folder written to without end cannot keep `drain` for ever."""
-_RECENT_S = 3.0
-"""How long hints are remembered: as long as a node may wait before it looks (2 s), and some."""
 _POLL_S = 2.0
 
 _Taken = dict[int, tuple[Directory | None, Place]]
@@ -60,9 +58,6 @@ class InotifyWatcher:
     def __init__(self, root: bytes, ignored: Callable[[RelPath, bool], bool] | None = None) -> None:
         self._suspects: dict[Directory, dict[bytes, None]] = {}
         self._hints: dict[Place, int] = {}
-        self._recent: dict[Place, int] = {}
-        self._less_recent: dict[Place, int] = {}
-        self._turned_at = 0.0
         self._lost = ""
         self._poll_at = 0.0
         self._polled_at: float | None = None
@@ -148,13 +143,7 @@ class InotifyWatcher:
             self._retry()
         moves = self._tree.land()
         given, self._hints = self._hints, {}
-        if moves:
-            self._follow(given, moves)
-        if now - self._turned_at > _RECENT_S:
-            self._less_recent, self._recent, self._turned_at = self._recent, {}, now
-        for place, flags in given.items():
-            self._recent[place] = self._recent.get(place, 0) | flags
-        return self._as_hints(given)
+        return self._renames(given, moves) + self._as_hints(given) if moves else self._as_hints(given)
 
     def _read(self) -> bool:
         """Take in the queue; whether events were lost."""
@@ -218,22 +207,21 @@ class InotifyWatcher:
             self._tree.troubles.pop(place, None)
             taken[cookie] = (self._tree.unhang(directory, name), place)
 
-    def _follow(self, given: dict[Place, int], moves: list[Move]) -> None:
-        """Give the hints of before a directory's rename again, with its new path, even if they were given out.
+    def _renames(self, given: dict[Place, int], moves: list[Move]) -> list[Hint]:
+        """Hints at the new places of `moves`, taken out of `given`; those above before those below, so that an origin
+        can be told under the new name of the directory that it was in."""
+        hints = []
+        for path, move in sorted(filter(None, map(self._landed, moves)), key=lambda landed: landed[0].count(b"/")):
+            flags = given.pop(move.place, 0) | given.get(move.origin, 0)
+            above = self._tree.path(move.origin[0])
+            origin = above.child(move.origin[1]) if above is not None else None
+            tree = bool(flags & _TREE) or origin is None
+            hints.append(Hint(path, True, bool(flags & _CONTENT), tree, origin))
+        return hints
 
-        For the node may not have looked yet, and would find nothing under the old path.
-        """
-        earlier = self._less_recent | self._recent
-        for move in moves:
-            flags = given.get(move.origin, 0) | earlier.get(move.origin, 0)
-            given[move.place] = given.get(move.place, 0) | flags
-        moved = {move.directory for move in moves}
-        for place, flags in earlier.items():
-            above: Directory | None = place[0]
-            while above is not None and above not in moved:
-                above = above.parent
-            if above is not None:
-                given[place] = given.get(place, 0) | flags
+    def _landed(self, move: Move) -> tuple[RelPath, Move] | None:
+        path = self._tree.path(move.directory)
+        return None if path is None else (path, move)
 
     def _as_hints(self, given: dict[Place, int]) -> list[Hint]:
         paths: dict[Directory, RelPath | None] = {}

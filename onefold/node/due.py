@@ -49,7 +49,15 @@ class Agenda:
         """The watcher's word, heard `now`. Complete changes are due at `soon`, all else after a quiet."""
         quiet = now + self._quiet_seconds
         for h in hints:
+            if h.origin is not None:
+                self._follow(h.origin, h.path)
             self._add(h.path, soon if h.certain else quiet, now, h.content, h.tree, h.certain)
+
+    def _follow(self, origin: RelPath, path: RelPath) -> None:
+        """The directory at `origin` is at `path` now. What was due in it is due at both: they may have been swapped."""
+        for place, due in list(self._due.items()):
+            if place.below(origin):
+                self._add(place.moved(origin, path), due.at, due.since, due.content, due.tree, due.certain)
 
     def add(self, path: RelPath, since: float, content: bool = False, tree: bool = False) -> None:
         """Look at `path` at once, for something that happened at `since`."""

@@ -58,6 +58,10 @@ class LargeContents:
         """Whether anything is being held or copied."""
         return bool(self._holding)
 
+    def below(self, directory: RelPath) -> list[RelPath]:
+        """The paths in `directory` that will be looked at once their content is held or copied."""
+        return [path for path in self._holding if path.below(directory)]
+
     def must_be_held(self, path: RelPath, o: Present) -> bool:
         """Whether `o` is new content that no majority holds yet; has it held, and looked at again then."""
         if o.content in self._held:

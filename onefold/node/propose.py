@@ -128,7 +128,12 @@ class Proposer:
         """The watcher's word."""
         now = self._clock.now()
         soon = now + REVERT_SECONDS if self._stance() is Stance.REVERT else now
+        hints = list(hints)
         self._agenda.hint(hints, now, soon)
+        for h in hints:
+            if h.origin is not None:
+                for path in self._large.below(h.origin):
+                    self._agenda.add(path.moved(h.origin, h.path), now)
         if self._planned is None or soon < self._planned:
             self._wake.set()
 

@@ -51,6 +51,10 @@ def test_a_path_is_its_parent_and_its_name(parts: list[bytes]) -> None:
     assert path.below(path.parent) and path.below(ROOT_PATH) and not path.below(path)
 
 
+def test_a_path_moves_with_the_directory_that_it_is_in() -> None:
+    assert RelPath(b"a/b/c").moved(RelPath(b"a"), RelPath(b"x/y")) == b"x/y/b/c"
+
+
 def test_below_means_whole_components() -> None:
     assert RelPath(b"a/b").below(RelPath(b"a"))
     assert not RelPath(b"ab").below(RelPath(b"a"))

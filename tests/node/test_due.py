@@ -100,3 +100,15 @@ def test_an_open_file_that_is_written_to_all_the_time_is_due_in_the_end(agenda: 
         if agenda.take(now):
             break
     assert now <= 10.0 + QUIET_SECONDS_MAX
+
+
+def test_what_is_due_in_a_directory_that_moves_is_due_at_its_new_place_too(agenda: Agenda) -> None:
+    agenda.hint([closed(RelPath(b"a/b/f")), closed(RelPath(b"ab"))], 10.0, 10.0)
+    moved = [
+        Hint(RelPath(b"z"), True, False, False, RelPath(b"a")),
+        Hint(RelPath(b"z/c"), True, False, False, RelPath(b"z/b")),
+    ]
+    agenda.hint(moved, 11.0, 11.0)
+    due = agenda.take(11.0)
+    assert set(due) == {b"a/b/f", b"z/b/f", b"z/c/f", b"ab", b"z", b"z/c"}
+    assert due[RelPath(b"z/c/f")].content and due[RelPath(b"z/c/f")].since == 10.0
