@@ -41,6 +41,7 @@ class Agenda:
         """`quiet_seconds`: how long an open file must be quiet before it is looked at."""
         self._quiet_seconds = quiet_seconds
         self._due: dict[RelPath, Due] = {}
+        self._taken: dict[RelPath, Due] = {}
 
     def __bool__(self) -> bool:
         return bool(self._due)
@@ -54,10 +55,15 @@ class Agenda:
             self._add(h.path, soon if h.certain else quiet, now, h.content, h.tree, h.certain)
 
     def _follow(self, origin: RelPath, path: RelPath) -> None:
-        """The directory at `origin` is at `path` now. What was due in it is due at both: they may have been swapped."""
-        for place, due in list(self._due.items()):
+        """The directory at `origin` is at `path` now. What was due in it is due at both: they may have been swapped.
+
+        So is what was taken last: whoever looked may have come too late.
+        """
+        for place, due in [*self._taken.items(), *self._due.items()]:
             if place.below(origin):
                 self._add(place.moved(origin, path), due.at, due.since, due.content, due.tree, due.certain)
+            elif due.tree and (place == origin or origin.below(place)):
+                self._add(path, due.at, due.since, due.content, True, due.certain)
 
     def add(self, path: RelPath, since: float, content: bool = False, tree: bool = False) -> None:
         """Look at `path` at once, for something that happened at `since`."""
@@ -102,8 +108,8 @@ class Agenda:
         return min((due.at for due in self._due.values()), default=None)
 
     def take(self, now: float) -> dict[RelPath, Due]:
-        """What is due now is not due any more: it is being looked at."""
-        taken = {path: due for path, due in self._due.items() if due.at <= now}
-        for path in taken:
+        """What is due now is not due any more: it is being looked at. Whatever moved until now was hinted at before."""
+        self._taken = {path: due for path, due in self._due.items() if due.at <= now}
+        for path in self._taken:
             del self._due[path]
-        return taken
+        return self._taken

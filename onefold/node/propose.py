@@ -96,6 +96,7 @@ class Proposer:
         self._catalogue = ports.catalogue
         self._base = ports.base
         self._scanner = ports.scanner
+        self._watcher = ports.watcher
         self._peers = ports.peers
         self._clock = ports.clock
         self._placer = placer
@@ -191,6 +192,7 @@ class Proposer:
                 await self._clock.sleep(left)
             self._looking = True
             try:
+                self.hint(self._watcher.drain())
                 await self._round(self._agenda.take(self._clock.now()))
             finally:
                 self._looking = False

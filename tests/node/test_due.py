@@ -112,3 +112,17 @@ def test_what_is_due_in_a_directory_that_moves_is_due_at_its_new_place_too(agend
     due = agenda.take(11.0)
     assert set(due) == {b"a/b/f", b"z/b/f", b"z/c/f", b"ab", b"z", b"z/c"}
     assert due[RelPath(b"z/c/f")].content and due[RelPath(b"z/c/f")].since == 10.0
+
+
+def test_what_was_taken_last_follows_its_directory_too(agenda: Agenda) -> None:
+    agenda.hint([closed(RelPath(b"a/f"))], 10.0, 10.0)
+    agenda.take(10.0)
+    agenda.hint([Hint(RelPath(b"z"), True, False, False, RelPath(b"a"))], 11.0, 11.0)
+    assert set(agenda.take(11.0)) == {b"z/f", b"z"}
+
+
+@pytest.mark.parametrize("above", [b"", b"a", b"a/b"])
+def test_what_was_due_whole_is_due_whole_where_it_moved_from_there(agenda: Agenda, above: bytes) -> None:
+    agenda.add(RelPath(above), 10.0, tree=True)
+    agenda.hint([Hint(RelPath(b"z"), True, False, False, RelPath(b"a/b"))], 11.0, 11.0)
+    assert agenda.take(11.0)[RelPath(b"z")].tree
