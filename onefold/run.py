@@ -78,6 +78,7 @@ def main(config: Config) -> int:
     """
     _log_to_stderr(config.log_level)
     sys.setswitchinterval(0.001)
+    sys.setrecursionlimit(20_000)  # a path may hold 2,047 directories, and trees are walked by recursion
     gc.set_threshold(50_000, 20, 50)  # nearly all that we make are values without cycles
     try:
         return uvloop.run(_run(config))

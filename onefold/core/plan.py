@@ -35,7 +35,7 @@ from onefold.core.views import BaseView, RowView
 
 
 def plan(ids: Iterable[Id], catalogue: RowView, base: BaseView) -> list[Action]:
-    """The actions for `ids`, for parents of theirs that the base lacks, and for what stands in their way."""
+    """The actions for `ids`, for all that is above them, and for what stands in their way."""
     return _Plan(catalogue, base).run(ids)
 
 
@@ -73,8 +73,8 @@ class _Plan:
             if old is not None:
                 self.drops[id] = old
             return
-        if row.parent != ROOT and self.base.get(row.parent) is None:
-            self._sort(row.parent)
+        # Also when the parent is there: it may have to move, perhaps out of what is to move into it.
+        self._sort(row.parent)
         if old is None or (row.parent, row.name) != (old.parent, old.name):
             blocker = self.base.child(row.parent, row.name)
             if blocker is not None:

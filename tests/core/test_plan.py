@@ -63,6 +63,12 @@ def test_an_id_that_neither_knows_and_the_root_need_nothing() -> None:
     assert planned([], [], 7, 0) == []
 
 
+def test_a_directory_that_moves_into_one_that_was_in_it_waits_for_that_to_move_out() -> None:
+    catalogue = [directory(1, b"x", 2), directory(2, b"y")]
+    base = [directory(1, b"x"), directory(2, b"y", 1)]
+    assert short(planned(catalogue, base, 1)) == [("shift", b"x/y", b"y"), ("shift", b"x", b"y/x")]
+
+
 def test_parents_are_made_before_their_children() -> None:
     rows = [row(1, b"f", 2), directory(2, b"d", 3), directory(3, b"z")]
     assert short(planned(rows, [])) == [("make", b"z"), ("make", b"z/d"), ("make", b"z/d/f")]
