@@ -346,12 +346,14 @@ Action = Make | Replace | Attributes | Aside | Shift | Drop | Discard
 class Done(msgspec.Struct, frozen=True, gc=False):
     """The action is carried out. `base` is the row that now stands for `id` in the base, None if there is none.
 
-    For `Aside` and `Discard`, `base` is the row as it was, or None. `stray` counts files kept aside on the way.
+    For `Aside` and `Discard`, `base` is the row as it was, or None. `strays` counts what was kept aside on the way.
+    `adopted`: a directory stood there already, with who knows what in it.
     """
 
     id: Id
     base: BaseRow | None
     strays: int = 0
+    adopted: bool = False
 
 
 class Edited(msgspec.Struct, frozen=True, gc=False):

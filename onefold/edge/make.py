@@ -72,11 +72,12 @@ class Maker:
         return Done(row.id, self._row_in_place(row, parent, name))
 
     def _make_directory(self, row: Row, path: RelPath, parent: int, name: bytes) -> Result:
-        strays = 0
+        strays, adopted = 0, False
         try:
             os.mkdir(name, row.mode | 0o700, dir_fd=parent)
         except FileExistsError:
-            if kind_of(linux.stat_of(parent, name)[0]) is not Kind.DIRECTORY:
+            adopted = kind_of(linux.stat_of(parent, name)[0]) is Kind.DIRECTORY
+            if not adopted:
                 new = new_name(row.id)
                 os.mkdir(new, row.mode | 0o700, dir_fd=self.space.tmp)
                 result = self._make_over(row, path, parent, name, new)
@@ -86,7 +87,7 @@ class Maker:
         found = linux.stat_of(parent, name)[1]
         if found.mode != row.mode:
             self.modes.append((len(self.results), row, path))
-        return Done(row.id, base_row(row, found), strays)
+        return Done(row.id, base_row(row, found), strays, adopted)
 
     def _make_over(self, row: Row, path: RelPath, parent: int, name: bytes, new: bytes) -> Result:
         """Bring `new` to its place although something stands there."""
@@ -229,7 +230,7 @@ class Maker:
                 parent, name = self.space.locate(path)
                 if kind_of(linux.stat_of(parent, name)[0]) is Kind.DIRECTORY and type(result) is Done:
                     found = self.space.dress(parent, name, row)
-                    self.results[index] = Done(row.id, base_row(row, found), result.strays)
+                    self.results[index] = msgspec.structs.replace(result, base=base_row(row, found))
             except OSError as error:
                 self.results[index] = Failed(row.id, path, reason_of(error))
 

@@ -73,11 +73,13 @@ class Placer:
         applied_index: Callable[[], int],
         keep_edits: Callable[[], bool],
         look_again: Callable[[RelPath], None],
+        look_into: Callable[[RelPath], None],
         in_place: Callable[[int], None],
         spawn: Spawn,
     ) -> None:
         """`keep_edits`: whether this node may propose, so that an edit in the way is left for it. `look_again(path)`:
-        an edit was met there. `in_place(index)`: the folder has arrived at that index."""
+        an edit was met there. `look_into(path)`: a directory was met there, and may hold more than the base has in it.
+        `in_place(index)`: the folder has arrived at that index."""
         self._catalogue = catalogue
         self._base = base
         self._contents = contents
@@ -88,6 +90,7 @@ class Placer:
         self._applied_index = applied_index
         self._keep_edits = keep_edits
         self._look_again = look_again
+        self._look_into = look_into
         self._arrived = in_place
         self._spawn = spawn
         self._dirty: set[Id] = set()
@@ -213,6 +216,8 @@ class Placer:
                 if isinstance(action, Shift) and base is not None and row is not None:
                     base = msgspec.structs.replace(base, parent=row.parent, name=row.name, placed=row.placed)
                 rows[result.id] = base
+                if result.adopted and isinstance(action, Make):
+                    self._look_into(action.path)
                 self._settled(result.id)
                 continue
             if isinstance(action, Shift) and _moves_back(action, targets[action.base.id]):

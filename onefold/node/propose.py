@@ -143,6 +143,11 @@ class Proposer:
         self._agenda.add(path, self._clock.now(), content)
         self._wake.set()
 
+    def look_into(self, path: RelPath) -> None:
+        """There may be more in directory `path` than the base has."""
+        self._agenda.add(path, self._clock.now(), tree=True)
+        self._wake.set()
+
     def look_again(self, path: RelPath) -> None:
         """Something was met at `path` that the base does not know."""
         self._agenda.add(path, self._clock.now(), content=True, tree=True)
@@ -391,7 +396,7 @@ class Proposer:
             self._large.landed(claim.path, command)
             if not outcome.accepted:
                 log.warning("a change was rejected", path=show(claim.path), reason=outcome.reason)
-        for path in settled.look:
+        for path in settled.look if not lost else {*settled.look, *(claim.path for claim in flight.claims)}:
             self.look_again(path)
         self._placer.want(lost | (settled.rows.keys() - applied.changes.keys()))
         self._placer.retry()

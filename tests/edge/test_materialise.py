@@ -150,6 +150,12 @@ def test_a_tree_is_made_and_a_read_only_directory_gets_its_mode_last(world: Worl
     (world.root / "d/e").chmod(0o755)
 
 
+def test_a_directory_that_stood_there_is_told_from_one_that_was_made(world: World) -> None:
+    (world.root / "here").mkdir(0o700)
+    results = world.run(Make(directory(1, "here"), at("here")), Make(directory(2, "new"), at("new")))
+    assert [done(result).adopted for result in results] == [True, False]
+
+
 def test_a_symlink_is_made_and_never_followed(world: World, tmp_path: Path) -> None:
     outside = tmp_path / "outside"
     outside.mkdir()
