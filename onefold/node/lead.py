@@ -74,6 +74,7 @@ class Elector:
         self._leading: asyncio.Task[None] | None = None
         self._moved = asyncio.Event()
         self._started = clock.now()
+        self._from_before = True  # nobody was seen to lead yet, and this node did not try to: the key is of an earlier run
         self.leader: Leader | None = None
         self.active = 0
         """The term that this node leads and appends in; 0 when it does not, or has not caught up yet."""
@@ -93,7 +94,8 @@ class Elector:
     async def follow(self) -> None:
         """Follow the leader key, for ever."""
         async for leader in self._log.leaders():
-            if leader is not None and leader.node == self._me and self.leader is None and not self._preferred:
+            from_before, self._from_before = self._from_before, False
+            if from_before and leader is not None and leader.node == self._me and not self._preferred:
                 await self._resign_from_before(leader)
             else:
                 self._note(leader)
@@ -140,7 +142,13 @@ class Elector:
         await self._appender.lead(leader.term, head)
         self.active = 0
         log.warning("no longer leading", term=leader.term)
-        await self._log.resign(leader.term)
+        while True:  # until another leads, which cancels this: a key that is still ours would keep everyone waiting
+            try:
+                await self._log.resign(leader.term)
+                break
+            except LogUnavailable as error:
+                log.warning("could not resign yet", error=str(error))
+                await self._clock.sleep(RETRY_SECONDS)
 
     # -------------------------------------------------------------------------------------------- taking over
 
@@ -157,6 +165,8 @@ class Elector:
                     await self._prefer(in_step_since)
             except LogUnavailable as error:
                 log.warning("the log does not answer", error=str(error))
+            except (PeerError, UserError) as error:  # it is busy, or they are gone: tried again
+                log.warning("could not hand over to the preferred node", error=str(error))
             await happened(self._wake, CHECK_SECONDS)
 
     async def _consider(self) -> None:
@@ -171,6 +181,7 @@ class Elector:
             return
         await self._clock.sleep(STAGGER_SECONDS * self._before_me())
         if self.leader == leader and not (leader is not None and self._reachable(leader.node)):
+            self._from_before = False  # the key may show what we write before we hear that it was written
             self._note(await self._log.take(self._me, leader.term if leader else 0, "failover" if leader else "start"))
 
     def _before_me(self) -> int:

@@ -12,7 +12,7 @@ from onefold.core.catalogue import Catalogue
 from onefold.core.messages import Problem, Report
 from onefold.core.model import Applied, Entry, Id, Pack
 from onefold.core.paths import ROOT_PATH, RelPath
-from onefold.errors import Bug, OperatorError, PeerError
+from onefold.errors import Bug, OperatorError, PeerError, UserError
 from onefold.node.answer import Answerer
 from onefold.node.append import Appender
 from onefold.node.apply import Applier
@@ -175,7 +175,7 @@ class Node:
         try:
             async with asyncio.timeout(STOP_SECONDS):
                 await self.elector.stop()
-        except (TimeoutError, OperatorError, PeerError) as error:
+        except (TimeoutError, OperatorError, PeerError, UserError) as error:
             log.warning("stopped without handing over", error=str(error) or "it took too long")
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:

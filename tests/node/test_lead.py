@@ -5,9 +5,20 @@ from typing import Any
 
 import pytest
 
-from onefold.core.messages import Message, Reached
+from onefold.core.messages import Message, Reached, Report
 from onefold.edge.log_memory import MemoryCluster, MemoryLog
-from onefold.node.lead import SILENCE_SECONDS, START_SECONDS, Elector
+from onefold.errors import LogUnavailable, PeerRefused
+from onefold.node.lead import PREFERRED_AFTER_SECONDS, SILENCE_SECONDS, START_SECONDS, Elector
+from onefold.ports import Leader
+
+
+class SlowLog(MemoryLog):
+    """Its watchers hear of a new leader well before the one who took over does."""
+
+    async def take(self, node: str, seen: int, reason: str) -> Leader | None:
+        leader = await super().take(node, seen, reason)
+        await asyncio.sleep(0.01)
+        return leader
 
 
 class World:
@@ -20,6 +31,10 @@ class World:
         self.c_reaches = False
         self.took = asyncio.Event()
         self.looked = asyncio.Event()
+        self.log = SlowLog(MemoryCluster())
+        self.flushes = 0
+        self.in_step = ""  # the preferred node, once it is
+        self.deposed = asyncio.Event()
 
     def now(self) -> float:
         return self.time
@@ -42,7 +57,7 @@ def world() -> World:
 
 @pytest.fixture
 async def elector(world: World) -> Any:
-    log = MemoryLog(MemoryCluster())
+    log = world.log
     await log.take("a", 0, "start")
     tasks: list[asyncio.Task[None]] = []
 
@@ -54,7 +69,7 @@ async def elector(world: World) -> Any:
         index = 0
 
         async def lead(self, term: int, head: int) -> None:
-            await asyncio.Event().wait()
+            await world.deposed.wait()
 
         async def reach(self, index: int) -> None: ...
 
@@ -65,8 +80,11 @@ async def elector(world: World) -> Any:
         if leader is not None and leader.node == "b":
             world.took.set()
 
-    async def flush() -> None: ...
+    async def flush() -> None:
+        world.flushes += 1
+        raise PeerRefused("b could not propose its edits in time")
 
+    preferred = Report("c", 1, "voter", "b", 1, 0, 0, 0, (), 0, 0, (), (), preferred=True, ready=True)
     stub: Any = Stub()
     peers: Any = world
     made = Elector(
@@ -78,7 +96,7 @@ async def elector(world: World) -> Any:
         stub,
         stub,
         world,
-        report_of=lambda _: None,
+        report_of=lambda node: preferred if node == world.in_step else None,
         heard=world.heard.get,
         flush=flush,
         changed=changed,
@@ -143,3 +161,60 @@ async def test_a_leader_that_another_voter_reaches_stays(world: World, elector: 
     world.c_reaches = True
     await considered(world, elector)
     assert not world.took.is_set()
+
+
+async def taken_over(world: World, elector: Elector) -> None:
+    """Node a resigned, and b takes over."""
+    assert elector.leader is not None
+    await world.log.resign(elector.leader.term)
+    world.time += 2 * START_SECONDS
+    elector.wake()
+    async with asyncio.timeout(10):
+        await world.took.wait()
+
+
+async def test_who_is_shown_to_lead_before_its_takeover_is_answered_does_not_resign(
+    world: World, elector: Elector
+) -> None:
+    await taken_over(world, elector)
+    first = await world.log.leader()
+    await asyncio.sleep(0.05)
+    assert first is not None
+    assert await world.log.leader() == elector.leader == first
+    assert elector.leads() == "b"
+
+
+async def test_a_leader_that_cannot_hand_over_to_the_preferred_node_goes_on_and_tries_again(
+    world: World, elector: Elector
+) -> None:
+    await taken_over(world, elector)
+    world.in_step = "c"
+    async with asyncio.timeout(10):
+        while world.flushes < 2:
+            world.heard["c"] = world.time = world.time + PREFERRED_AFTER_SECONDS
+            elector.wake()
+            await asyncio.sleep(0.01)
+    assert elector.leads() == "b"
+
+
+async def test_a_leader_whose_append_was_refused_resigns_as_soon_as_the_log_answers(
+    world: World, elector: Elector, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await taken_over(world, elector)
+    term = elector.active
+    tries = 0
+    resign = world.log.resign
+
+    async def unanswered(term: int) -> None:
+        nonlocal tries
+        tries += 1
+        if tries < 3:
+            raise LogUnavailable("no majority of etcd answered")
+        await resign(term)
+
+    monkeypatch.setattr(world.log, "resign", unanswered)
+    world.deposed.set()
+    async with asyncio.timeout(10):
+        while (leader := await world.log.leader()) is not None and leader.term == term:
+            await asyncio.sleep(0.01)
+    assert tries == 3
