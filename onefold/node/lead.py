@@ -74,7 +74,7 @@ class Elector:
         self._leading: asyncio.Task[None] | None = None
         self._moved = asyncio.Event()
         self._started = clock.now()
-        self._from_before = True  # nobody was seen to lead yet, and this node did not try to: the key is of an earlier run
+        self._from_before = True  # if the key says that we lead, we did so in an earlier run
         self.leader: Leader | None = None
         self.active = 0
         """The term that this node leads and appends in; 0 when it does not, or has not caught up yet."""
