@@ -59,19 +59,24 @@ class Keeper:
 
     def pin(self, digest: bytes, term: int) -> None:
         """A voter holds this object for an entry to come, since `term`."""
-        self._pinned.setdefault(digest, term)
+        self._pinned[digest] = max(term, self._pinned.get(digest, 0))
 
     def applied(self, index: int, entry: Entry, pack: Pack) -> None:
         """An entry names objects: the pack that it came in (kept with the log), and the large contents of its puts."""
         if entry.pack is None:
             self._packs.add(entry.digest)
             self._pinned.pop(entry.digest, None)
+        for batch in pack.batches:
+            for command in batch.commands:
+                if (
+                    isinstance(command, Put)
+                    and command.kind is Kind.FILE
+                    and command.content is not None
+                    and command.content not in pack.contents  # an object then, held or to be fetched
+                ):
+                    self._pinned.pop(command.content, None)
+                    self._named[command.content] = index
         if self._pinned:
-            for batch in pack.batches:
-                for command in batch.commands:
-                    if isinstance(command, Put) and command.kind is Kind.FILE and command.content in self._pinned:
-                        del self._pinned[command.content]
-                        self._named[command.content] = index
             for digest in [d for d, term in self._pinned.items() if term < entry.term]:
                 del self._pinned[digest]
                 self._named[digest] = index
@@ -82,7 +87,7 @@ class Keeper:
         majority = min(known[voters // 2], self.durable)
         for digest in [d for d, index in self._named.items() if index <= majority]:
             del self._named[digest]
-            if digest not in self._packs:
+            if digest not in self._packs and digest not in self._pinned:
                 self._objects.release(digest)
         self._contents.forget(majority)
 

@@ -1,0 +1,105 @@
+"""What a node keeps of the objects that it holds for others, and for how long (G2)."""
+
+from typing import Any
+
+import pytest
+
+from onefold.core.model import NEVER, NEW, ROOT, Batch, Entry, Kind, Origin, Pack, Put
+from onefold.core.wire import RULES
+from onefold.node.durable import Keeper
+
+OBJECT = b"o" * 32
+OTHER = b"p" * 32
+
+
+class Store:
+    """Objects, and recent contents, of which only what is let go is of interest."""
+
+    def __init__(self) -> None:
+        self.released: list[bytes] = []
+
+    def release(self, digest: bytes) -> None:
+        self.released.append(digest)
+
+    def forget(self, index: int) -> None: ...
+
+    def digests(self) -> list[bytes]:
+        return []
+
+
+@pytest.fixture
+def store() -> Store:
+    return Store()
+
+
+@pytest.fixture
+def keeper(store: Store) -> Keeper:
+    stub: Any = store
+    return Keeper(stub, stub, stub, lambda: None, lambda: 0, lambda _: None, 0)
+
+
+def applied(keeper: Keeper, index: int, term: int, *named: bytes) -> None:
+    puts = tuple(Put(NEW, NEVER, ROOT, b"%d" % i, Kind.FILE, 0o644, 0, 1 << 20, d) for i, d in enumerate(named))
+    pack = Pack((Batch(Origin("a", 1, index), puts),), {})
+    keeper.applied(index, Entry(RULES, term, b"nonce123", b"", b"", 0), pack)
+
+
+def durable(keeper: Keeper, index: int) -> None:
+    keeper.durable = index
+    keeper.release([index, index], 3)
+
+
+def test_g2_what_is_named_is_kept_until_that_is_durable_on_a_majority(keeper: Keeper, store: Store) -> None:
+    keeper.pin(OBJECT, 5)
+    applied(keeper, 1, 5, OBJECT)
+    keeper.durable = 1
+    keeper.release([1], 3)
+    assert store.released == []
+    durable(keeper, 1)
+    assert store.released == [OBJECT]
+
+
+def test_g2_what_is_held_once_more_is_not_let_go_for_having_been_named_before(keeper: Keeper, store: Store) -> None:
+    keeper.pin(OBJECT, 5)
+    applied(keeper, 1, 5, OBJECT)
+    keeper.pin(OBJECT, 5)  # for a copy of that file; the first may be gone by then
+    durable(keeper, 1)
+    assert store.released == []
+    applied(keeper, 2, 5, OBJECT)
+    durable(keeper, 1)
+    assert store.released == []
+    durable(keeper, 2)
+    assert store.released == [OBJECT]
+
+
+def test_g2_what_is_named_again_is_kept_until_the_last_is_durable(keeper: Keeper, store: Store) -> None:
+    keeper.pin(OBJECT, 5)
+    applied(keeper, 1, 5, OBJECT)
+    applied(keeper, 2, 5, OBJECT)
+    durable(keeper, 1)
+    assert store.released == []
+    durable(keeper, 2)
+    assert store.released == [OBJECT]
+
+
+def test_g2_what_is_held_for_a_later_term_outlives_the_term_that_it_was_held_for_first(
+    keeper: Keeper, store: Store
+) -> None:
+    keeper.pin(OBJECT, 5)
+    keeper.pin(OBJECT, 7)
+    applied(keeper, 1, 7, OTHER)
+    durable(keeper, 1)
+    assert OBJECT not in store.released
+
+
+def test_what_a_term_held_and_did_not_name_is_let_go_in_the_next(keeper: Keeper, store: Store) -> None:
+    keeper.pin(OBJECT, 5)
+    applied(keeper, 1, 7, OTHER)
+    durable(keeper, 1)
+    assert OBJECT in store.released
+
+
+def test_what_was_fetched_without_being_held_is_let_go_as_well(keeper: Keeper, store: Store) -> None:
+    applied(keeper, 1, 5, OBJECT)
+    durable(keeper, 1)
+    assert store.released == [OBJECT]
