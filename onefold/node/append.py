@@ -12,7 +12,7 @@ import structlog
 
 from onefold.core import wire
 from onefold.core.model import COMMANDS_MAX, Batch, Entry, Origin, Pack
-from onefold.errors import LogUnavailable, PeerGone
+from onefold.errors import LogUnavailable, OperatorError, PeerGone
 from onefold.node.hold import Holder
 from onefold.ports import Log, Objects
 
@@ -108,7 +108,7 @@ class Appender:
             try:
                 await self._holder.hold(entry.digest, entry.size, data, self._keep(entry.digest, data))
                 break
-            except PeerGone as error:
+            except (PeerGone, OperatorError) as error:  # no majority, or our own disk is full
                 log.warning("waiting for a majority to hold a pack", error=str(error))
                 await asyncio.sleep(RETRY_SECONDS)
         while True:

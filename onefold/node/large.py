@@ -11,7 +11,7 @@ import structlog
 
 from onefold.core.model import Command, Kind, Observed, Present, Put
 from onefold.core.paths import RelPath, show
-from onefold.errors import ContentMismatch, PeerError
+from onefold.errors import ContentMismatch, OperatorError, PeerError
 from onefold.node.due import RESTLESS_SECONDS
 from onefold.node.given import Identity, Ports
 from onefold.node.hold import Holder
@@ -45,6 +45,7 @@ class LargeContents:
         self._look_at = look_at
         self._spawn = spawn
         self._held: set[bytes] = set()
+        self._terms = 0
         self._holding: dict[RelPath, asyncio.Task[None]] = {}
         self._copied: dict[RelPath, Present] = {}
         self._restless: dict[RelPath, float] = {}  # files that changed while they were held: since when
@@ -57,6 +58,11 @@ class LargeContents:
     def busy(self) -> bool:
         """Whether anything is being held or copied."""
         return bool(self._holding)
+
+    def term_changed(self) -> None:
+        """Another term has begun, with which voters may let go of what they held: it is held again when proposed."""
+        self._terms += 1
+        self._held.clear()
 
     def below(self, directory: RelPath) -> list[RelPath]:
         """The paths in `directory` that will be looked at once their content is held or copied."""
@@ -102,12 +108,14 @@ class LargeContents:
 
         since = self._clock.now()
         self.serving[o.content] = path
+        terms = self._terms
         try:
             await self._holder.hold(o.content, o.stat.size, None, own)
-            self._held.add(o.content)
+            if terms == self._terms:
+                self._held.add(o.content)
             self.lately[path] = o
             self._restless.pop(path, None)
-        except (PeerError, ContentMismatch, OSError) as error:
+        except (PeerError, ContentMismatch, OSError, OperatorError) as error:
             self.serving.pop(o.content, None)
             now = self._scanner.observe(path, remembered(path, o), False)
             if now is LARGE:  # it was written to meanwhile
@@ -127,15 +135,17 @@ class LargeContents:
         """Make a copy of the file, and of that an object of ours."""
         copy = self._copies / secrets.token_hex(8)
         self._restless.pop(path, None)
+        terms = self._terms
         try:
             o = await asyncio.to_thread(self._scanner.observe_snapshot, path, copy)
             if isinstance(o, Present) and o.kind is Kind.FILE:
                 if o.data is None:
                     await asyncio.to_thread(self._objects.receive, o.content, o.stat.size, chunks(copy))
                     await self._holder.hold(o.content, o.stat.size, None, _nothing)
-                    self._held.add(o.content)
+                    if terms == self._terms:
+                        self._held.add(o.content)
                 self._copied[path] = o
-        except (PeerError, ContentMismatch, OSError) as error:
+        except (PeerError, ContentMismatch, OSError, OperatorError) as error:
             log.warning("a copy of a restless file could not be taken", path=show(path), error=str(error))
         finally:
             copy.unlink(missing_ok=True)

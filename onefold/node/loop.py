@@ -300,6 +300,7 @@ class Node:
         self.reporter.change()
 
     def _leader_changed(self, leader: Leader | None, deposed: int) -> None:
+        self.large.term_changed()
         if deposed and leader is not None and leader.node != self.who.name:
             self._drain()
             self.proposer.deposed(deposed)

@@ -179,7 +179,7 @@ class Proposer:
 
     def deposed(self, term: int) -> None:
         """What was written here until now was written on the leader: propose it once more, to the new one."""
-        self._last_words = term if self._agenda or self._looking else 0
+        self._last_words = term if self._agenda or self._looking or self._large.busy else 0
         self.expedite()
 
     def problems(self) -> list[Problem]:
@@ -239,21 +239,21 @@ class Proposer:
             await look.settle()
             if self._placer.epoch != epoch:
                 await look.again()
-            seen = self._proposable(look.seen, taken)
+            seen = self._proposable(look.seen, taken, led)
             found = diff(seen, self._base)
             asked: dict[RelPath, Observed] = {}
             while found.look:
                 # Of a place that cannot be proposed yet nothing is known: asked for again, it would be for ever.
                 asked.update(dict.fromkeys(found.look, CHANGING))
                 await look.at([Glance(path) for path in found.look], all=True)
-                seen = asked | self._proposable(look.seen, taken)
+                seen = asked | self._proposable(look.seen, taken, led)
                 found = diff(seen, self._base)
             if found.refresh:
                 with self._base.transaction():
                     store(self._base, {row.id: row for row in found.refresh})
             if found.commands:
                 self._decide(found, taken, led)
-        if led and led == self._last_words and not self._agenda:
+        if led and led == self._last_words and not (self._agenda or self._large.busy):
             self._last_words = 0
 
     def _since(self, due: Due | None) -> float:
@@ -286,7 +286,9 @@ class Proposer:
 
     # -------------------------------------------------------------------------------------------- what was seen
 
-    def _proposable(self, seen: dict[RelPath, Observed], taken: dict[RelPath, Due]) -> dict[RelPath, Observed]:
+    def _proposable(
+        self, seen: dict[RelPath, Observed], taken: dict[RelPath, Due], led: int
+    ) -> dict[RelPath, Observed]:
         """`seen` without what cannot be proposed yet: unknown, restless, or large and not yet held by a majority."""
         proposable: dict[RelPath, Observed] = {}
         for path, o in seen.items():
@@ -298,7 +300,7 @@ class Proposer:
             if isinstance(o, Present):
                 if not o.settled:
                     self._doubt(path)
-                if o.kind is Kind.FILE and o.data is None and o.stat.size and self._must_be_held(path, o):
+                if o.kind is Kind.FILE and o.data is None and o.stat.size and self._must_be_held(path, o, led):
                     continue
             proposable[path] = o
         return proposable
@@ -311,8 +313,8 @@ class Proposer:
         if now - since < RESTLESS_SECONDS or not self._large.copy(path):
             self._agenda.after_quiet(path, since, now)
 
-    def _must_be_held(self, path: RelPath, o: Present) -> bool:
-        return self._stance() is Stance.PROPOSE and self._large.must_be_held(path, o)
+    def _must_be_held(self, path: RelPath, o: Present, led: int) -> bool:
+        return (led > 0 or self._stance() is Stance.PROPOSE) and self._large.must_be_held(path, o)
 
     # -------------------------------------------------------------------------------------------- the batch
 
