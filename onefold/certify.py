@@ -8,7 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from onefold.claim import write
+from onefold.atomic import replace_file
 from onefold.config import ADMIN, Config, Tls
 from onefold.errors import OperatorError
 
@@ -48,8 +48,8 @@ def certify_node(authority: Authority, name: str, host: str, folder_id: str, fil
         authority.issue(name, [host], files.cert.parent, folder_id)
     if not files.admin.cert.exists():
         admin = authority.sign(ADMIN, [], folder_id)
-        write(files.admin.key, admin.key.decode(), 0o600)
-        write(files.admin.cert, admin.certificate.decode())
+        replace_file(files.admin.key, admin.key, 0o600)
+        replace_file(files.admin.cert, admin.certificate)
 
 
 def within(directory: Path) -> Tls:

@@ -18,6 +18,7 @@ import socket
 from collections import deque
 from pathlib import Path
 
+from onefold.atomic import replace_file
 from onefold.config import PORTS, Address, Config
 from onefold.errors import OperatorError
 
@@ -201,9 +202,9 @@ def _identify(config: Config) -> None:
         )
     if standing is None:
         in_folder.parent.mkdir(mode=0o700, exist_ok=True)
-        write(in_folder, f"{config.folder_id}\n")
+        replace_file(in_folder, f"{config.folder_id}\n".encode())
     if known is None:
-        write(in_state, f"{config.folder_id}\n")
+        replace_file(in_state, f"{config.folder_id}\n".encode())
 
 
 def _read(path: Path) -> str | None:
@@ -211,20 +212,3 @@ def _read(path: Path) -> str | None:
         return path.read_text(errors="replace").strip()
     except FileNotFoundError:
         return None
-
-
-def write(path: Path, text: str, mode: int = 0o644) -> None:
-    """Put `text` at `path`, atomically and durably: after a crash the old file or the new one stands there."""
-    temporary = path.with_name(f".{path.name}.new")
-    temporary.unlink(missing_ok=True)
-    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
-    with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(descriptor)
-    temporary.replace(path)
-    directory = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(directory)
-    finally:
-        os.close(directory)

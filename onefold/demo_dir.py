@@ -11,8 +11,8 @@ import secrets
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
+from onefold.atomic import replace_file
 from onefold.certify import certify_node, open_authority
-from onefold.claim import write
 from onefold.config import Address, Config, load
 from onefold.errors import BadSetting, OperatorError, UserError
 
@@ -90,7 +90,7 @@ def prepare(data: Path, wanted: Wanted) -> tuple[Config, ...]:
         made = _read(data)
         if made is None:
             made = _new(wanted)
-            write(meta(data) / "demo.json", json.dumps(made._asdict()) + "\n")
+            replace_file(meta(data) / "demo.json", f"{json.dumps(made._asdict())}\n".encode())
         _same(data, made, wanted)
         authority = open_authority(meta(data) / "authority")
         return tuple(_node(data, made, number, authority) for number in range(1, made.nodes + 1))
@@ -131,7 +131,7 @@ def _node(data: Path, made: Made, number: int, authority: Authority) -> Config:
     (data / name).mkdir(exist_ok=True)
     settings.parent.mkdir(mode=0o700, exist_ok=True)
     if not settings.exists():
-        write(settings, _toml(data, made, number))
+        replace_file(settings, _toml(data, made, number).encode())
     config = load(settings)
     certify_node(authority, name, HOST, made.folder_id, config.tls)
     return config

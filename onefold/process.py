@@ -42,7 +42,7 @@ class Process:
                 stderr=output,
                 pass_fds=self._keep,
                 start_new_session=True,
-                preexec_fn=_die_with(os.getpid()),
+                preexec_fn=die_with(os.getpid()),
             )
         finally:
             if output is not None:
@@ -117,7 +117,8 @@ class Running:
         os.close(self._descriptor)
 
 
-def _die_with(parent: int) -> Callable[[], None]:
+def die_with(parent: int) -> Callable[[], None]:
+    """What a child calls before it becomes another program, so that it is killed when `parent`, its maker, dies."""
     libc = ctypes.CDLL(None, use_errno=True)  # loaded before the fork: the child must not take the loader's locks
 
     def arrange() -> None:

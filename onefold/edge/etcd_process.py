@@ -7,18 +7,17 @@ ignores the settings of the first start once it has data.
 
 from __future__ import annotations
 
-import ctypes
 import os
 import re
 import shutil
-import signal
 import subprocess
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from onefold.edge.tls import TlsFiles as TlsFiles
 from onefold.errors import OperatorError
+from onefold.process import die_with
 
 OLDEST = (3, 4)
 """The oldest etcd we work with."""
@@ -32,7 +31,6 @@ OWNER_FILE = "onefold-folder"
 
 INSTALL = "install it (`apt-get install etcd-server`), or name a cluster of yours in `etcd.endpoints`"
 
-_PR_SET_PDEATHSIG = 1
 _VERSION = re.compile(r"^etcd Version: (\d+)\.(\d+)\.(\d+)", re.MULTILINE)
 
 
@@ -155,7 +153,7 @@ class EtcdProcess:
                 stderr=log,
                 env=_environment() | {"GOMAXPROCS": "2"},
                 start_new_session=True,
-                preexec_fn=_die_with(os.getpid()),
+                preexec_fn=die_with(os.getpid()),
             )
 
     def poll(self) -> int | None:
@@ -247,15 +245,3 @@ class EtcdProcess:
 def _environment() -> dict[str, str]:
     """Ours, without settings meant for some other etcd (which ours would obey, or refuse to start for)."""
     return {name: value for name, value in os.environ.items() if not name.startswith("ETCD_")}
-
-
-def _die_with(parent: int) -> Callable[[], None]:
-    libc = ctypes.CDLL(None, use_errno=True)  # loaded before the fork: the child must not take the loader's locks
-
-    def arrange() -> None:
-        if libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0) != 0:
-            raise OSError(ctypes.get_errno(), "prctl")
-        if os.getppid() != parent:  # it died before the kernel was told
-            os._exit(1)
-
-    return arrange

@@ -8,7 +8,6 @@ names every address of its node, and loopback, where a node finds its own member
 
 from __future__ import annotations
 
-import os
 import re
 import ssl
 from contextlib import suppress
@@ -16,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
+from onefold.atomic import replace_file
 from onefold.errors import BadSetting, OperatorError, PeerRefused
 
 if TYPE_CHECKING:  # `cryptography` costs some 15 MB: only those who issue certificates load it
@@ -60,9 +60,9 @@ class Identity:
     def write(self, directory: Path) -> None:
         """Write `ca.crt`, `node.key` (0600) and, last, `node.crt` into `directory`, each atomically."""
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-        _write(directory / CA, self.ca, 0o644)
-        _write(directory / KEY, self.key, 0o600)
-        _write(directory / CERTIFICATE, self.certificate, 0o644)
+        replace_file(directory / CA, self.ca, 0o644)
+        replace_file(directory / KEY, self.key, 0o600)
+        replace_file(directory / CERTIFICATE, self.certificate, 0o644)
 
 
 class Authority:
@@ -86,8 +86,8 @@ class Authority:
         certificate = _sign("onefold authority", "", (), key, key, None)
         authority = cls(certificate, key)
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-        _write(directory / CA, _pem(certificate), 0o644)
-        _write(directory / CA_KEY, _key_pem(key), 0o600)
+        replace_file(directory / CA, _pem(certificate), 0o644)
+        replace_file(directory / CA_KEY, _key_pem(key), 0o600)
         return authority
 
     @classmethod
@@ -275,20 +275,3 @@ def _key_pem(key: EllipticCurvePrivateKey) -> bytes:
     from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
     return key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
-
-
-def _write(path: Path, data: bytes, mode: int) -> None:
-    """Replace `path` atomically; a crash leaves the old file or the new one. Never readable wider than `mode`."""
-    temporary = path.with_name(f".{path.name}.new")
-    temporary.unlink(missing_ok=True)
-    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
-    with os.fdopen(descriptor, "wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(descriptor)
-    temporary.replace(path)
-    directory = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(directory)
-    finally:
-        os.close(directory)

@@ -1,99 +1,19 @@
 """The demo as a person uses it: real processes, real etcd, real files."""
 
 import json
-import os
-import select
 import signal
 import socket
-import subprocess
-import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import psutil
 import pytest
-
-ONEFOLD = [sys.executable, "-P", "-m", "onefold"]
-SECONDS = 60.0
-
-
-class Running:
-    """`onefold demo` on a directory, and its output so far."""
-
-    def __init__(self, data: Path, *options: str) -> None:
-        self.data = data
-        self.process = subprocess.Popen(
-            [*ONEFOLD, "demo", "--data", str(data), *options], stdout=subprocess.PIPE, stderr=subprocess.STDOUT
-        )
-        self.output = ""
-
-    def until(self, line: str) -> None:
-        """Read on until the whole line `line` was printed."""
-        assert self.process.stdout is not None
-        deadline = time.monotonic() + SECONDS
-        while line not in self.output.splitlines():
-            left = deadline - time.monotonic()
-            assert left > 0, f"no {line!r} in: {self.output}"
-            assert select.select([self.process.stdout], [], [], left)[0], f"no {line!r} in: {self.output}"
-            part = os.read(self.process.stdout.fileno(), 4096)
-            assert part, f"the demo ended: {self.output}"
-            self.output += part.decode()
-
-    def family(self) -> list[psutil.Process]:
-        """All processes of the demo but itself."""
-        return psutil.Process(self.process.pid).children(recursive=True)
-
-    def command(self, *words: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [*ONEFOLD, *words, "--data", str(self.data)], capture_output=True, text=True, timeout=2 * SECONDS
-        )
-
-    def does(self, *words: str) -> str:
-        """The output of a command that must succeed."""
-        done = self.command(*words)
-        assert done.returncode == 0, done.stderr
-        return done.stdout
-
-    def roles(self) -> dict[str, str]:
-        status = json.loads(self.does("status", "--json"))
-        return {node["name"]: node["role"] for node in status["nodes"]}
-
-    def close(self) -> None:
-        self.process.terminate()
-        try:
-            self.process.communicate(timeout=SECONDS)
-        finally:
-            self.process.kill()
-            self.process.wait()
-
-
-def eventually(holds: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + SECONDS
-    while not holds():
-        assert time.monotonic() < deadline, "it did not come about"
-        time.sleep(0.02)
-
-
-def free_base_port() -> int:
-    """The first of thirty ports that nobody uses just now."""
-    for base in range(20_000 + os.getpid() % 1000 * 10, 32_000, 30):
-        sockets = []
-        try:
-            for port in range(base, base + 30):
-                sockets.append(socket.create_server(("127.0.0.1", port)))
-        except OSError:
-            continue
-        finally:
-            for each in sockets:
-                each.close()
-        return base
-    raise AssertionError("no free ports")
+from cluster import SECONDS, Demo, eventually, free_base_port
 
 
 @pytest.fixture
-def demo(tmp_path: Path) -> Iterator[Running]:
-    running = Running(tmp_path / "data", "--base-port", str(free_base_port()))
+def demo(tmp_path: Path) -> Iterator[Demo]:
+    running = Demo(tmp_path / "data", "--base-port", str(free_base_port()))
     try:
         running.until("READY")
         yield running
@@ -101,7 +21,7 @@ def demo(tmp_path: Path) -> Iterator[Running]:
         running.close()
 
 
-def test_an_edit_is_everywhere_and_wait_says_when(demo: Running) -> None:
+def test_an_edit_is_everywhere_and_wait_says_when(demo: Demo) -> None:
     (demo.data / "node1" / "hello.txt").write_text("hi\n")
     demo.does("wait")
     assert [(demo.data / f"node{n}" / "hello.txt").read_text() for n in (1, 2, 3)] == ["hi\n"] * 3
@@ -111,7 +31,7 @@ def test_an_edit_is_everywhere_and_wait_says_when(demo: Running) -> None:
     assert all(node["in_place"] == node["applied"] for node in status["nodes"])
 
 
-def test_a_stopped_node_is_down_and_catches_up_when_it_is_started(demo: Running) -> None:
+def test_a_stopped_node_is_down_and_catches_up_when_it_is_started(demo: Demo) -> None:
     assert "node2 is stopped" in demo.does("demo", "stop", "node2")
     assert demo.roles()["node2"] == "down"
     assert "is stopped already" in demo.command("demo", "stop", "node2").stderr
@@ -121,7 +41,7 @@ def test_a_stopped_node_is_down_and_catches_up_when_it_is_started(demo: Running)
     eventually((demo.data / "node2" / "meanwhile").exists)
 
 
-def test_edits_flow_on_when_the_leaders_machine_dies(demo: Running) -> None:
+def test_edits_flow_on_when_the_leaders_machine_dies(demo: Demo) -> None:
     demo.does("demo", "kill", "node1")
     eventually(lambda: demo.command("leader", "show").stdout.strip() in ("node2", "node3"))
     leader = demo.does("leader", "show").strip()
@@ -132,7 +52,7 @@ def test_edits_flow_on_when_the_leaders_machine_dies(demo: Running) -> None:
     eventually((demo.data / "node1" / "after").exists)
 
 
-def test_a_killed_node_process_is_started_again_beside_its_etcd(demo: Running) -> None:
+def test_a_killed_node_process_is_started_again_beside_its_etcd(demo: Demo) -> None:
     state = demo.data / ".onefold" / "node3"
     etcd, node = (state / "etcd.pid").read_text(), (state / "node.pid").read_text()
     demo.does("demo", "kill", "node3", "--node-only")
@@ -141,13 +61,13 @@ def test_a_killed_node_process_is_started_again_beside_its_etcd(demo: Running) -
     assert (state / "etcd.pid").read_text() == etcd
 
 
-def test_leadership_moves_by_command(demo: Running) -> None:
+def test_leadership_moves_by_command(demo: Demo) -> None:
     assert "node2 leads" in demo.does("leader", "move", "node2")
     assert "did you mean node2?" in demo.command("leader", "move", "nod2").stderr
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
-def test_nothing_outlives_the_demo(demo: Running, number: signal.Signals) -> None:
+def test_nothing_outlives_the_demo(demo: Demo, number: signal.Signals) -> None:
     family = demo.family()
     assert len(family) == 9
     demo.process.send_signal(number)
@@ -159,15 +79,15 @@ def test_nothing_outlives_the_demo(demo: Running, number: signal.Signals) -> Non
         assert not list(demo.data.rglob("*.pid"))
 
 
-def test_a_second_run_resumes_and_two_at_once_are_refused(demo: Running) -> None:
+def test_a_second_run_resumes_and_two_at_once_are_refused(demo: Demo) -> None:
     (demo.data / "node1" / "kept").write_text("x")
     demo.does("wait")
-    second = Running(demo.data)
+    second = Demo(demo.data)
     output, _ = second.process.communicate(timeout=SECONDS)
     assert second.process.returncode == 2
     assert "another demo is running in" in output.decode()
     demo.close()
-    again = Running(demo.data)
+    again = Demo(demo.data)
     try:
         again.until("READY")
         assert (demo.data / "node3" / "kept").read_text() == "x"
@@ -181,7 +101,7 @@ def test_a_second_run_resumes_and_two_at_once_are_refused(demo: Running) -> None
 def test_a_port_in_use_is_named_with_the_option(tmp_path: Path) -> None:
     base = free_base_port()
     with socket.create_server(("127.0.0.1", base + 12)):
-        running = Running(tmp_path, "--base-port", str(base))
+        running = Demo(tmp_path, "--base-port", str(base))
         output, _ = running.process.communicate(timeout=SECONDS)
     assert running.process.returncode == 3
     assert f"port {base + 12} " in output.decode()
