@@ -66,7 +66,7 @@ class Strays:
 
     def add(self, dir_fd: int, name: bytes, path: RelPath, reason: str) -> None:
         """Take over what stands as `name` in directory `dir_fd`, and once stood at `path`. It is moved, on another file
-        system copied (and synced) first. Raises `OSError`, and has then taken nothing."""
+        system copied (and synced) first. Raises `OSError`, and has then taken nothing, or a copy."""
         found = os.stat(name, dir_fd=dir_fd, follow_symlinks=False)
         kind = _KINDS.get(stat.S_IFMT(found.st_mode))
         if kind is None:
@@ -77,11 +77,13 @@ class Strays:
         try:
             meta = _Meta(show(path), path.hex(), int(kind), size, when, reason)
             (home / _META).write_bytes(msgspec.json.encode(meta))
-            self._take(dir_fd, name, home / _KEPT)
+            copied = self._take(dir_fd, name, home / _KEPT)
         except OSError:
             shutil.rmtree(home, ignore_errors=True)
             raise
         self._count += 1
+        if copied is not None:
+            _remove(copied)  # should this fail, some bytes are there twice
 
     def count(self) -> int:
         return self._count
@@ -114,14 +116,15 @@ class Strays:
             else:
                 return home
 
-    def _take(self, dir_fd: int, name: bytes, kept: Path) -> None:
+    def _take(self, dir_fd: int, name: bytes, kept: Path) -> Path | None:
+        """Bring it to `kept`; what is left to be removed if it was copied."""
         try:
             os.rename(name, kept, src_dir_fd=dir_fd)
         except OSError as error:
             if error.errno != errno.EXDEV:
                 raise
         else:
-            return
+            return None
         source = Path(f"/proc/self/fd/{dir_fd}") / os.fsdecode(name)
         if source.is_dir() and not source.is_symlink():
             shutil.copytree(source, kept, symlinks=True)
@@ -132,10 +135,25 @@ class Strays:
             linux.syncfs(fd)
         finally:
             os.close(fd)
-        if source.is_dir() and not source.is_symlink():
-            shutil.rmtree(source)
-        else:
-            source.unlink()
+        return source
+
+
+def _remove(source: Path) -> None:
+    """Remove what was copied, also directories that are closed to their owner."""
+    if source.is_symlink() or not source.is_dir():
+        source.unlink()
+        return
+    _open(source)
+    for above, names, _ in os.walk(source):
+        for name in names:
+            _open(Path(above, name))
+    shutil.rmtree(source)
+
+
+def _open(path: Path) -> None:
+    mode = path.lstat().st_mode
+    if stat.S_ISDIR(mode) and mode & 0o700 != 0o700:
+        path.chmod(0o700)
 
 
 _KINDS = {stat.S_IFREG: Kind.FILE, stat.S_IFDIR: Kind.DIRECTORY, stat.S_IFLNK: Kind.SYMLINK}
