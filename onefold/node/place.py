@@ -146,7 +146,7 @@ class Placer:
             self._wake.clear()
             if self._halted:
                 continue
-            while self._dirty or self._discards:
+            while (self._dirty or self._discards) and not self._halted:
                 await self._round()
             if not self.busy:
                 self._recent.clear()
@@ -158,23 +158,35 @@ class Placer:
         discards = [action for action in self._discards if not self._is_overtaken(action)]
         self._discards = []
         # What is moved back may be wanted elsewhere by now: planned again once it is back.
-        self._dirty.update(action.base.id for action in discards if isinstance(action, Shift))
-        actions = [*discards, *plan(ids, self._catalogue, self._base)]
+        back = {action.base.id for action in _shifts(discards)}
+        self._dirty |= back
+        # Where things go, as planned: by the time they are there, the catalogue may say something else.
+        targets = self._targets(discards)
+        planned = plan(ids - back, self._catalogue, self._base)
+        targets.update((action.base.id, self._catalogue.get(action.base.id)) for action in _shifts(planned))
+        actions = [*discards, *planned]
         for id in ids - {_subject(action) for action in actions}:
             self._settled(id)
         ready = [action for action in actions if self._content_is_here(action)]
         whole = any(isinstance(action, Aside) for action in ready)  # what is aside must not outlive its run
         step = len(ready) if whole else SLICE
         for first in range(0, len(ready), step or 1):
-            await self._carry_out(ready[first : first + step])
+            await self._carry_out(ready[first : first + step], targets)
             await asyncio.sleep(0)
 
     def _is_overtaken(self, action: Action) -> bool:
         """Whether what was to be discarded had to give way, or was adopted, before its turn came."""
         return isinstance(action, Discard) and self._base.lookup(action.path) is not None
 
-    async def _carry_out(self, actions: list[Action]) -> None:
-        targets = {a.base.id: self._catalogue.get(a.base.id) for a in actions if isinstance(a, Shift)}
+    def _targets(self, discards: Iterable[Action]) -> dict[Id, Row | None]:
+        """What is moved back goes where the base has it, which need not be where the catalogue wants it by now."""
+        targets: dict[Id, Row | None] = {}
+        for action in _shifts(discards):
+            row = self._catalogue.get(action.base.id)
+            targets[action.base.id] = row if _moves_back(action, row) else None
+        return targets
+
+    async def _carry_out(self, actions: list[Action], targets: Mapping[Id, Row | None]) -> None:
         async with self.folder:
             self._base.open_intents([(0, self._materialiser.intents(actions))])
             self.epoch += 1
@@ -196,7 +208,7 @@ class Placer:
             self._dirty |= store(self._base, rows)
 
     def _rows(
-        self, actions: Sequence[Action], results: Sequence[Result], targets: dict[Id, Row | None]
+        self, actions: Sequence[Action], results: Sequence[Result], targets: Mapping[Id, Row | None]
     ) -> dict[Id, BaseRow | None]:
         """What the base must learn from a run."""
         rows: dict[Id, BaseRow | None] = {}
@@ -355,6 +367,10 @@ def _forget(base: BaseStore, row: BaseRow, lost: set[Id]) -> None:
     lost.add(row.id)
     for below in base.children(row.id):
         _forget(base, below, lost)
+
+
+def _shifts(actions: Iterable[Action]) -> list[Shift]:
+    return [action for action in actions if isinstance(action, Shift)]
 
 
 def _moves_back(action: Shift, row: Row | None) -> bool:

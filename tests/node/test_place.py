@@ -1,0 +1,117 @@
+"""What the base learns when the catalogue moves on while the folder is still being brought to it."""
+
+import asyncio
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from onefold import linux
+from onefold.core.catalogue import Catalogue, MemoryRows
+from onefold.core.model import NEVER, NEW, ROOT, Batch, Command, Id, Kind, Move, Origin, Pack, Put, Shift
+from onefold.core.paths import RelPath
+from onefold.edge.journal import Base
+from onefold.edge.materialise import FolderMaterialiser
+from onefold.edge.strays import Strays
+from onefold.edge.workspace import base_row
+from onefold.node.place import SLICE, Placer
+
+
+class World:
+    """A folder with a directory `one`, on which catalogue and base agree, and its placer."""
+
+    def __init__(self, tmp_path: Path) -> None:
+        self.root = tmp_path / "folder"
+        self.root.mkdir()
+        state = tmp_path / "state"
+        self.rows = MemoryRows()
+        self.catalogue = Catalogue(self.rows)
+        self.base = Base(state, "folder")
+        self.materialiser = FolderMaterialiser(os.fsencode(self.root), Strays(state / "strays"), state)
+        self.arrived = asyncio.Event()
+        peers: Any = None
+        self.placer = Placer(
+            self.rows,
+            self.base,
+            peers,
+            peers,
+            peers,
+            self.materialiser,
+            os.fsencode(self.root),
+            lambda: self.catalogue.index,
+            lambda: False,
+            lambda _: None,
+            lambda _: None,
+            lambda _: self.arrived.set(),
+            peers,
+        )
+        self.id = self.make(b"one")
+
+    def make(self, name: bytes) -> Id:
+        """A directory that catalogue, base and folder have."""
+        self.apply(Put(NEW, NEVER, ROOT, name, Kind.DIRECTORY, 0o755, 0, 0, b""))
+        path = os.path.join(os.fsencode(self.root), name)
+        os.mkdir(path, 0o755)
+        row = self.rows.child(ROOT, name)
+        assert row is not None
+        with self.base.transaction():
+            self.base.put(base_row(row, linux.stat_of(-100, path)[1]))
+        return row.id
+
+    def apply(self, *commands: Command) -> None:
+        index = self.catalogue.index + 1
+        self.catalogue.apply(index, Pack((Batch(Origin("a", 1, index), commands),), {}))
+
+    def move(self, id: Id, name: bytes) -> None:
+        row = self.rows.get(id)
+        assert row is not None
+        self.apply(Move(id, row.placed, ROOT, name))
+
+    def folder_says(self) -> set[bytes]:
+        return set(os.listdir(os.fsencode(self.root))) - {b".onefold"}
+
+    def base_says(self) -> set[bytes]:
+        return {row.name for row in self.base.children(ROOT)}
+
+    async def place(self) -> None:
+        """The placer's work, all of it."""
+        running = asyncio.create_task(self.placer.run())
+        async with asyncio.timeout(10):
+            await self.arrived.wait()
+        running.cancel()
+        await asyncio.gather(running, return_exceptions=True)
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> Iterator[World]:
+    made = World(tmp_path)
+    yield made
+    made.materialiser.close()
+    made.base.close()
+
+
+async def test_a_move_that_is_overtaken_between_two_slices_is_followed_by_the_next(world: World) -> None:
+    ids = [world.make(b"%03d" % number) for number in range(SLICE + 1)]
+    for number, id in enumerate(ids):
+        world.move(id, b"%03d.moved" % number)
+    world.placer.want(ids)
+    async with world.placer.folder:
+        placing = asyncio.create_task(world.place())
+        await asyncio.sleep(0.05)  # the plan is made
+        world.move(ids[-1], b"elsewhere")
+        world.placer.want([ids[-1]])
+    await placing
+    assert b"elsewhere" in world.folder_says()
+    assert world.folder_says() == world.base_says()
+
+
+async def test_what_is_moved_back_is_moved_on_if_it_was_moved_elsewhere_meanwhile(world: World) -> None:
+    old = world.base.get(world.id)
+    assert old is not None
+    (world.root / "one").rename(world.root / "edit")
+    world.placer.want([], [Shift(old, RelPath(b"edit"), RelPath(b"one"))])
+    world.move(world.id, b"elsewhere")
+    await world.place()
+    assert world.folder_says() == world.base_says() == {b"elsewhere"}
