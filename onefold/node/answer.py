@@ -30,6 +30,7 @@ from onefold.core.messages import (
     Taken,
     Wait,
 )
+from onefold.core.model import COMMANDS_MAX
 from onefold.errors import PeerError, PeerRefused
 from onefold.node.append import Appender, Proposal
 from onefold.node.durable import Keeper
@@ -149,6 +150,8 @@ class Answerer:
             return Refused(f"{peer} does not lead, and writers = leader", "set writers = any, or edit on the leader")
         if forward.batch.origin.node != peer:
             return Refused(f"{peer} sent a batch of {forward.batch.origin.node}")
+        if len(forward.batch.commands) > COMMANDS_MAX:
+            return Refused(f"{peer} sent a batch of more than {COMMANDS_MAX} commands")
         for digest, data in forward.contents.items():
             if wire.content_digest(data) != digest:
                 return Refused(f"{peer} sent content that is not what its digest names")

@@ -11,7 +11,7 @@ import msgspec
 import structlog
 
 from onefold.core import wire
-from onefold.core.model import COMMANDS_MAX, Batch, Entry, Origin, Pack
+from onefold.core.model import COMMANDS_MAX, Batch, Command, Entry, Move, Origin, Pack, Put
 from onefold.errors import LogUnavailable, OperatorError, PeerGone
 from onefold.node.hold import Holder
 from onefold.ports import Log, Objects
@@ -19,6 +19,10 @@ from onefold.ports import Log, Objects
 PACK_BYTES_MAX = 4 << 20
 """Contents in one pack, more or less: large enough to spread one fsync over many files, small enough to overlap with
 the next pack's reading."""
+BATCH_BYTES_MAX = 6 << 20
+"""Of one batch with its contents. Peers take frames of 8 MiB: what is larger could never be forwarded or held."""
+COMMAND_BYTES = 160
+"""Of one command in a pack, with the key of its content, beside what varies: never less than it really is."""
 RETRY_SECONDS = 0.05
 
 log = structlog.get_logger()
@@ -29,6 +33,16 @@ class Proposal(msgspec.Struct, frozen=True):
 
     batch: Batch
     contents: dict[bytes, bytes]
+
+
+def weight(command: Command) -> int:
+    """The bytes of `command` in a batch, at most, without the small content that goes with it."""
+    size = COMMAND_BYTES
+    if isinstance(command, Put | Move):
+        size += len(command.name)
+    if isinstance(command, Put) and command.content is not None:
+        size += len(command.content)
+    return size
 
 
 class Appender:
@@ -87,7 +101,7 @@ class Appender:
         commands = size = 0
         while self._queue:
             proposal = self._queue[0]
-            more = sum(map(len, proposal.contents.values()))
+            more = sum(map(len, proposal.contents.values())) + sum(map(weight, proposal.batch.commands))
             commands += len(proposal.batch.commands)
             if batches and (size + more > PACK_BYTES_MAX or commands > COMMANDS_MAX):
                 break

@@ -30,7 +30,7 @@ from onefold.core.model import (
 from onefold.core.paths import ROOT_PATH, RelPath, show
 from onefold.core.settle import revert, settle
 from onefold.errors import PeerError
-from onefold.node.append import Appender, Proposal
+from onefold.node.append import BATCH_BYTES_MAX, Appender, Proposal, weight
 from onefold.node.due import RESTLESS_SECONDS, Agenda, Due
 from onefold.node.given import Identity, Ports
 from onefold.node.large import LargeContents
@@ -320,15 +320,19 @@ class Proposer:
 
     def _take_off(self, found: Diff, since: float, led: int) -> None:
         """Propose the first commands of `found` (references only point backwards); the rest is looked at again."""
-        commands, claims = found.commands[:BATCH_COMMANDS_MAX], found.claims[:BATCH_COMMANDS_MAX]
         contents: dict[bytes, bytes] = {}
-        for command, claim in zip(commands, claims, strict=True):
+        count = size = 0
+        for command, claim in zip(found.commands[:BATCH_COMMANDS_MAX], found.claims, strict=False):
             seen = claim.seen
+            size += weight(command) + (len(seen.data) if seen is not None and seen.data is not None else 0)
+            if count and size > BATCH_BYTES_MAX:
+                break
+            count += 1
             if isinstance(command, Put) and command.content is not None and seen is not None and seen.data is not None:
                 contents[seen.content] = seen.data
-        for claim in found.claims[BATCH_COMMANDS_MAX:]:
+        for claim in found.claims[count:]:
             self._agenda.add(claim.path, since)
-        self._fly(Batch(self._origin(), commands), claims, contents, since, led)
+        self._fly(Batch(self._origin(), found.commands[:count]), found.claims[:count], contents, since, led)
 
     def _fly(
         self, batch: Batch, claims: tuple[Claim, ...], contents: dict[bytes, bytes], since: float, led: int
