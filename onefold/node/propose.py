@@ -48,6 +48,8 @@ GATHER_SECONDS = 0.03
 """After a batch of that many commands, more of the same is likely to come: it is gathered for this long, since an entry
 costs every node a consensus round and three transactions, however little is in it."""
 RESEND_SECONDS = 1.0
+LAST_WORDS_SECONDS = 30.0
+"""How long a deposed leader may take to propose what was written on it: a file that never rests would take for ever."""
 BATCH_COMMANDS_MAX = 20_000
 
 log = structlog.get_logger()
@@ -118,6 +120,7 @@ class Proposer:
         self._landed.set()
         self._looking = False
         self._last_words = 0
+        self._last_words_until = 0.0
         self._routed: asyncio.Task[None] | None = None
         self.flight: Flight | None = None
         self.newest: Flight | None = None
@@ -180,6 +183,7 @@ class Proposer:
     def deposed(self, term: int) -> None:
         """What was written here until now was written on the leader: propose it once more, to the new one."""
         self._last_words = term if self._agenda or self._looking or self._large.busy else 0
+        self._last_words_until = self._clock.now() + LAST_WORDS_SECONDS
         self.expedite()
 
     def problems(self) -> list[Problem]:
@@ -220,6 +224,8 @@ class Proposer:
             self._planned = None
 
     async def _round(self, taken: dict[RelPath, Due]) -> None:
+        if self._clock.now() >= self._last_words_until:
+            self._last_words = 0
         led = self._last_words
         look = Look(self._scanner, self._base, self._large.lately)
         epoch = self._placer.epoch
