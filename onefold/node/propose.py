@@ -29,7 +29,7 @@ from onefold.core.model import (
 )
 from onefold.core.paths import ROOT_PATH, RelPath, show
 from onefold.core.settle import revert, settle
-from onefold.errors import PeerError
+from onefold.errors import OperatorError, PeerError
 from onefold.node.append import BATCH_BYTES_MAX, Appender, Proposal, weight
 from onefold.node.due import RESTLESS_SECONDS, Agenda, Due
 from onefold.node.given import Identity, Ports
@@ -399,6 +399,11 @@ class Proposer:
                 break
             offset += len(other.commands)
         outcomes = applied.outcomes[batch.origin]
+        if len(outcomes) != len(batch.commands):
+            raise OperatorError(
+                f"the log has later batches of {self._me} than those of this start",
+                "set this machine's clock, and see that no other node has that name; then restart the node",
+            )
         settled = settle(batch.commands, flight.claims, outcomes, applied.index, offset, self._catalogue, self._base)
         with self._base.transaction():
             lost = store(self._base, settled.rows)
