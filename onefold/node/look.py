@@ -13,8 +13,9 @@ from onefold.core.paths import ROOT_PATH, RelPath
 from onefold.ports import LARGE, BaseStore, Listing, Scanner
 
 BYTES_MAX = 4 << 20
-PATHS_MAX = 20_000
-"""Small contents, and paths, that one round takes up at most: about one batch."""
+PATHS_MAX = 5_000
+"""Small contents, and paths, that one round takes up at most: about one batch. The loop answers nobody while it applies
+one; 20,000 paths took it longer than others wait for a heartbeat."""
 SLICE = 64
 """Paths looked at before the loop gets its turn: about 3 ms."""
 
