@@ -60,7 +60,8 @@ class ObjectStore:
 
     def has(self, digest: bytes) -> bool:
         """Whether the object is here and durable."""
-        return digest not in self._settling and os.path.exists(self._name(digest))
+        # In this order: a name that came after a look at `_settling` would not be settled yet.
+        return os.path.exists(self._name(digest)) and digest not in self._settling
 
     def put(self, digest: bytes, data: bytes) -> None:
         """Store and fsync. Raises `ContentMismatch` if `data` is not what `digest` names."""
@@ -160,8 +161,9 @@ class ObjectStore:
 
     def _settle(self, temporary: Path, digest: bytes) -> None:
         # Two threads may settle the same digest: either file is whole and durable, and the first of them to sync the
-        # directory has made a name for one of the two durable. What counts already never stops counting on the way.
-        # A digest whose sync failed stays uncounted.
+        # directory has made a name for one of the two durable. What counts already never stops counting on the way:
+        # a digest begins to count under the lock, so not between another's look and its own rename. One whose sync
+        # failed stays uncounted.
         name = self._name(digest)
         with self._lock:
             if self.has(digest):
@@ -171,7 +173,8 @@ class ObjectStore:
             self._settling.add(digest)
             os.rename(temporary, name)
         _sync_directory(Path(name).parent)
-        self._settling.discard(digest)
+        with self._lock:
+            self._settling.discard(digest)
 
     def _make_fan(self, fan: str) -> None:
         if fan not in self._fans:

@@ -135,6 +135,87 @@ def test_many_threads_put_the_same_and_different_objects(store: ObjectStore) -> 
     assert len(files(store)) == len(contents)
 
 
+def test_what_counts_never_stops_counting_while_another_thread_puts_it_too(
+    store: ObjectStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    digest = digest_of(b"x")
+    store._make_fan(digest.hex()[:2])
+    first_syncs, second_looked, first_waits_or_ends = threading.Event(), threading.Event(), threading.Event()
+    first_ended = threading.Event()
+    forgotten: list[bool] = []
+    real_make_fan = store._make_fan
+
+    class Lock:
+        def __init__(self) -> None:
+            self._lock = threading.Lock()
+
+        def __enter__(self) -> None:
+            if not self._lock.acquire(blocking=False):
+                first_waits_or_ends.set()
+                self._lock.acquire()
+
+        def __exit__(self, *args: object) -> None:
+            self._lock.release()
+
+    def sync(directory: Path) -> None:
+        if threading.current_thread() is first:
+            first_syncs.set()
+            second_looked.wait(10)
+        else:
+            forgotten.append(first_ended.is_set() and not store.has(digest))
+
+    def make_fan(fan: str) -> None:
+        if threading.current_thread() is not first:
+            second_looked.set()
+            first_waits_or_ends.wait(10)
+        real_make_fan(fan)
+
+    def put_first() -> None:
+        store.put(digest, b"x")
+        first_ended.set()
+        first_waits_or_ends.set()
+
+    monkeypatch.setattr(store, "_lock", Lock())
+    monkeypatch.setattr(store, "_make_fan", make_fan)
+    monkeypatch.setattr(objects, "_sync_directory", sync)
+    first = threading.Thread(target=put_first)
+    first.start()
+    assert first_syncs.wait(10)
+    store.put(digest, b"x")
+    first.join()
+    assert forgotten == [False]
+    assert store.has(digest)
+
+
+def test_an_object_that_gets_its_name_while_it_is_looked_for_does_not_count_yet(
+    store: ObjectStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    digest = digest_of(b"x")
+    appearing = threading.Event()
+    may_sync = threading.Event()
+    real_exists, real_sync = os.path.exists, objects._sync_directory
+
+    def sync(directory: Path) -> None:
+        if directory.name == digest.hex()[:2]:
+            appearing.set()
+            assert may_sync.wait(10)
+        real_sync(directory)
+
+    def exists(name: str) -> bool:
+        if threading.current_thread() is threading.main_thread() and not appearing.is_set():
+            storing.start()
+            assert appearing.wait(10)
+        return real_exists(name)
+
+    storing = threading.Thread(target=store.put, args=(digest, b"x"))
+    monkeypatch.setattr(objects, "_sync_directory", sync)
+    monkeypatch.setattr(os.path, "exists", exists)
+    assert not store.has(digest)
+    may_sync.set()
+    storing.join()
+    assert store.has(digest)
+
+
 def test_an_object_counts_only_once_its_name_is_synced(store: ObjectStore, monkeypatch: pytest.MonkeyPatch) -> None:
     digest = digest_of(b"x")
     store._make_fan(digest.hex()[:2])
