@@ -57,7 +57,7 @@ class Agenda:
     def _follow(self, origin: RelPath, path: RelPath) -> None:
         """The directory at `origin` is at `path` now. What was due in it is due at both: they may have been swapped.
 
-        So is what was taken last: whoever looked may have come too late.
+        So is what is being looked at: whoever looks may come too late.
         """
         for place, due in [*self._taken.items(), *self._due.items()]:
             if place.below(origin):
@@ -108,8 +108,15 @@ class Agenda:
         return min((due.at for due in self._due.values()), default=None)
 
     def take(self, now: float) -> dict[RelPath, Due]:
-        """What is due now is not due any more: it is being looked at. Whatever moved until now was hinted at before."""
+        """What is due now is not due any more: it is being looked at, until `looked`.
+
+        Whatever moved until now was hinted at before.
+        """
         self._taken = {path: due for path, due in self._due.items() if due.at <= now}
         for path in self._taken:
             del self._due[path]
         return self._taken
+
+    def looked(self) -> None:
+        """What was taken has been looked at, and whatever moved meanwhile was hinted at before."""
+        self._taken = {}

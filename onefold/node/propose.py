@@ -203,6 +203,8 @@ class Proposer:
             try:
                 self.hint(self._watcher.drain())
                 await self._round(self._agenda.take(self._clock.now()))
+                self.hint(self._watcher.drain())
+                self._agenda.looked()
             finally:
                 self._looking = False
             self._check_idle()

@@ -114,11 +114,19 @@ def test_what_is_due_in_a_directory_that_moves_is_due_at_its_new_place_too(agend
     assert due[RelPath(b"z/c/f")].content and due[RelPath(b"z/c/f")].since == 10.0
 
 
-def test_what_was_taken_last_follows_its_directory_too(agenda: Agenda) -> None:
+def test_what_is_being_looked_at_follows_its_directory_too(agenda: Agenda) -> None:
     agenda.hint([closed(RelPath(b"a/f"))], 10.0, 10.0)
     agenda.take(10.0)
     agenda.hint([Hint(RelPath(b"z"), True, False, False, RelPath(b"a"))], 11.0, 11.0)
     assert set(agenda.take(11.0)) == {b"z/f", b"z"}
+
+
+def test_what_has_been_looked_at_stays_behind(agenda: Agenda) -> None:
+    agenda.hint([closed(RelPath(b"a/f"))], 10.0, 10.0)
+    agenda.take(10.0)
+    agenda.looked()
+    agenda.hint([Hint(RelPath(b"z"), True, False, False, RelPath(b"a"))], 11.0, 11.0)
+    assert set(agenda.take(11.0)) == {b"z"}
 
 
 @pytest.mark.parametrize("above", [b"", b"a", b"a/b"])
