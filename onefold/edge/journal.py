@@ -265,12 +265,11 @@ class Base(Database):
         parent = self._directory_at(RelPath(above))
         if parent is None:
             return None
-        found = self.execute("SELECT id, kind FROM rows WHERE parent = ? AND name = ?", (parent, name)).fetchone()
-        if found is None or found[1] != Kind.DIRECTORY:
+        row = self.child(parent, name)
+        if row is None or row.kind is not Kind.DIRECTORY:
             return None
-        id = Id(found[0])
-        self._know(id, path)
-        return id
+        self._know(row.id, path)
+        return row.id
 
     def _know(self, id: Id, path: RelPath) -> None:
         # Forgetting all at once is what keeps "with a directory all above it" true; a path in hand is still right.
