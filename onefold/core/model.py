@@ -319,11 +319,16 @@ class Aside(msgspec.Struct, frozen=True, gc=False):
 
 
 class Shift(msgspec.Struct, frozen=True, gc=False):
-    """Rename `base` from `source` (None: from where `Aside` put it) to `path`, replacing nothing."""
+    """Rename `base` from `source` (None: from where `Aside` put it) to `path`, replacing nothing.
+
+    `path` is in directory `parent`, and the base is to learn that it stands there by the placing `placed`.
+    """
 
     base: BaseRow
     source: RelPath | None
     path: RelPath
+    parent: Id
+    placed: Version
 
 
 class Drop(msgspec.Struct, frozen=True, gc=False):

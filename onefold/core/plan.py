@@ -143,7 +143,7 @@ class _Plan:
             else:
                 old = self.shifts[row.id][1]
                 source = None if row.id in self.asides else self._path_now(old)
-                actions.append(Shift(old, source, path))
+                actions.append(Shift(old, source, path, row.parent, row.placed))
                 self.shifted[row.id] = path
         return actions
 

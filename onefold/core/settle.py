@@ -174,7 +174,7 @@ def revert(diff: Diff, base: BaseView) -> Reverted:
         if isinstance(command, Remove):
             rows[command.id] = None
         elif isinstance(command, Move) and old is not None:
-            back[command.id] = Shift(old, claim.path, _path(old, base))
+            back[command.id] = Shift(old, claim.path, _path(old, base), old.parent, old.placed)
         elif isinstance(command, Put) and claim.seen is not None:
             if old is None:
                 discards.append(Discard(claim.path, command.kind))

@@ -37,6 +37,7 @@ from onefold.edge.workspace import (
     aside_name,
     dropped_name,
     kind_of,
+    moved_row,
     moved_stat,
     stray_name,
 )
@@ -110,8 +111,7 @@ class Mover:
             space.forget()
             parent, name = self.space.locate(path)
         found = linux.stat_of(parent, name)[1]
-        base = msgspec.structs.replace(base, name=bytes(name), stat=moved_stat(base, ctime_ns, found))
-        return Done(base.id, base, strays)
+        return Done(base.id, moved_row(action, base, ctime_ns, found), strays)
 
     def bring_back_asides(self) -> None:
         """What stepped aside and was not fetched returns to its place, or goes away if that is taken."""

@@ -36,9 +36,10 @@ from onefold.core.model import (
     Row,
     Shift,
     Stat,
+    Version,
 )
 from onefold.core.paths import META, ROOT_PATH, RelPath
-from onefold.edge.workspace import UNFINISHED, Workspace, base_row, kind_of, moved_stat, stray_name
+from onefold.edge.workspace import UNFINISHED, Workspace, base_row, kind_of, moved_row, moved_stat, stray_name
 
 _REASON = "it was found among the temporaries after a crash"
 
@@ -48,7 +49,7 @@ _decode = msgspec.msgpack.Decoder(list[tuple[int, msgspec.Raw]]).decode
 _decode_make = msgspec.msgpack.Decoder(tuple[Row, bytes]).decode
 _decode_change = msgspec.msgpack.Decoder(tuple[Row, bytes, BaseRow]).decode
 _decode_aside = msgspec.msgpack.Decoder(tuple[BaseRow, bytes]).decode
-_decode_shift = msgspec.msgpack.Decoder(tuple[BaseRow, bytes | None, bytes]).decode
+_decode_shift = msgspec.msgpack.Decoder(tuple[BaseRow, bytes | None, bytes, Id, Version]).decode
 _decode_drop = msgspec.msgpack.Decoder(tuple[BaseRow, bytes | None]).decode
 _decode_discard = msgspec.msgpack.Decoder(tuple[bytes, Kind]).decode
 
@@ -90,8 +91,8 @@ def _action(tag: int, body: msgspec.Raw) -> Action:
         base, path = _decode_aside(body)
         return Aside(base, RelPath(path))
     if tag == 5:
-        base, source, path = _decode_shift(body)
-        return Shift(base, None if source is None else RelPath(source), RelPath(path))
+        base, source, path, parent, placed = _decode_shift(body)
+        return Shift(base, None if source is None else RelPath(source), RelPath(path), parent, placed)
     if tag == 6:
         base, place = _decode_drop(body)
         return Drop(base, None if place is None else RelPath(place))
@@ -271,8 +272,7 @@ class Recovery:
         if found is None or not found.same_file(base.stat):
             return
         self.places[base.id] = path
-        now = msgspec.structs.replace(base, name=bytes(path.name), stat=moved_stat(base, -1, found))
-        self._tell(base.id, action, Done(base.id, now))
+        self._tell(base.id, action, Done(base.id, moved_row(action, base, -1, found)))
 
     def _gone(self, drop: Drop, arrived: set[RelPath]) -> None:
         """`drop` was carried out if nothing stands where its row did, or what stands there is what just arrived."""

@@ -22,10 +22,11 @@ from enum import Enum, auto
 from pathlib import Path
 from typing import Final, Protocol
 
+import msgspec
 from blake3 import blake3
 
 from onefold import linux
-from onefold.core.model import BaseRow, Id, Kind, Row, Stat
+from onefold.core.model import BaseRow, Id, Kind, Row, Shift, Stat
 from onefold.core.paths import META, RelPath
 from onefold.edge.reasons import Stop
 from onefold.errors import OperatorError
@@ -345,6 +346,17 @@ def moved_stat(base: BaseRow, ctime_ns: int, found: Stat) -> Stat:
     """
     whole = base.kind is Kind.DIRECTORY or ctime_ns == base.stat.ctime_ns
     return found if whole and found.unchanged(base.stat) else base.stat
+
+
+def moved_row(action: Shift, base: BaseRow, ctime_ns: int, found: Stat) -> BaseRow:
+    """The base's row for what `action` moved, and stands there as `found`. Before, it was `base` with `ctime_ns`."""
+    return msgspec.structs.replace(
+        base,
+        parent=action.parent,
+        name=bytes(action.path.name),
+        placed=action.placed,
+        stat=moved_stat(base, ctime_ns, found),
+    )
 
 
 def _too_young(found: Stat) -> bool:

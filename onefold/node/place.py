@@ -7,7 +7,6 @@ import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
-import msgspec
 import structlog
 
 from onefold.core import wire
@@ -30,7 +29,6 @@ from onefold.core.model import (
     Pack,
     Replace,
     Result,
-    Row,
     Shift,
 )
 from onefold.core.paths import RelPath, show
@@ -158,35 +156,23 @@ class Placer:
         discards = [action for action in self._discards if not self._is_overtaken(action)]
         self._discards = []
         # What is moved back may be wanted elsewhere by now: planned again once it is back.
-        back = {action.base.id for action in _shifts(discards)}
+        back = {action.base.id for action in discards if isinstance(action, Shift)}
         self._dirty |= back
-        # Where things go, as planned: by the time they are there, the catalogue may say something else.
-        targets = self._targets(discards)
-        planned = plan(ids - back, self._catalogue, self._base)
-        targets.update((action.base.id, self._catalogue.get(action.base.id)) for action in _shifts(planned))
-        actions = [*discards, *planned]
+        actions = [*discards, *plan(ids - back, self._catalogue, self._base)]
         for id in ids - {_subject(action) for action in actions}:
             self._settled(id)
         ready = [action for action in actions if self._content_is_here(action)]
         whole = any(isinstance(action, Aside) for action in ready)  # what is aside must not outlive its run
         step = len(ready) if whole else SLICE
         for first in range(0, len(ready), step or 1):
-            await self._carry_out(ready[first : first + step], targets)
+            await self._carry_out(ready[first : first + step])
             await asyncio.sleep(0)
 
     def _is_overtaken(self, action: Action) -> bool:
         """Whether what was to be discarded had to give way, or was adopted, before its turn came."""
         return isinstance(action, Discard) and self._base.lookup(action.path) is not None
 
-    def _targets(self, discards: Iterable[Action]) -> dict[Id, Row | None]:
-        """What is moved back goes where the base has it, which need not be where the catalogue wants it by now."""
-        targets: dict[Id, Row | None] = {}
-        for action in _shifts(discards):
-            row = self._catalogue.get(action.base.id)
-            targets[action.base.id] = row if _moves_back(action, row) else None
-        return targets
-
-    async def _carry_out(self, actions: list[Action], targets: Mapping[Id, Row | None]) -> None:
+    async def _carry_out(self, actions: list[Action]) -> None:
         async with self.folder:
             self._base.open_intents([(0, self._materialiser.intents(actions))])
             self.epoch += 1
@@ -197,19 +183,16 @@ class Placer:
                 results = self._materialiser.run(actions, self._content, keep)
             with self._base.transaction():
                 self._base.close_intents()
-                self._dirty |= store(self._base, self._rows(actions, results, targets))
+                self._dirty |= store(self._base, self._rows(actions, results))
 
     def recovered(self, done: Sequence[tuple[Action, Result]]) -> None:
         """What the last run before a crash had carried out: into the base, before anything else is done."""
-        targets = {a.base.id: self._catalogue.get(a.base.id) for a, _ in done if isinstance(a, Shift)}
         with self._base.transaction():
             self._base.close_intents()
-            rows = self._rows([action for action, _ in done], [result for _, result in done], targets)
+            rows = self._rows([action for action, _ in done], [result for _, result in done])
             self._dirty |= store(self._base, rows)
 
-    def _rows(
-        self, actions: Sequence[Action], results: Sequence[Result], targets: Mapping[Id, Row | None]
-    ) -> dict[Id, BaseRow | None]:
+    def _rows(self, actions: Sequence[Action], results: Sequence[Result]) -> dict[Id, BaseRow | None]:
         """What the base must learn from a run."""
         rows: dict[Id, BaseRow | None] = {}
         lost: list[Id] = []
@@ -223,16 +206,12 @@ class Placer:
                     continue
                 if isinstance(action, Replace) and action.base.id != action.row.id:
                     rows[action.base.id] = None
-                base = result.base
-                row = targets.get(result.id)
-                if isinstance(action, Shift) and base is not None and row is not None:
-                    base = msgspec.structs.replace(base, parent=row.parent, name=row.name, placed=row.placed)
-                rows[result.id] = base
+                rows[result.id] = result.base
                 if result.adopted and isinstance(action, Make):
                     self._look_into(action.path)
                 self._settled(result.id)
                 continue
-            if isinstance(action, Shift) and _moves_back(action, targets[action.base.id]):
+            if isinstance(action, Shift) and _moves_back(action):
                 lost.append(action.base.id)  # what was moved is kept aside, and made anew where it belongs
                 if action.source is not None:
                     self._look_again(action.source)
@@ -369,13 +348,9 @@ def _forget(base: BaseStore, row: BaseRow, lost: set[Id]) -> None:
         _forget(base, below, lost)
 
 
-def _shifts(actions: Iterable[Action]) -> list[Shift]:
-    return [action for action in actions if isinstance(action, Shift)]
-
-
-def _moves_back(action: Shift, row: Row | None) -> bool:
-    """Whether `action` undoes a move made in this folder: the base never had it anywhere else than the catalogue."""
-    return row is not None and (row.parent, row.name) == (action.base.parent, action.base.name)
+def _moves_back(action: Shift) -> bool:
+    """Whether `action` undoes a move made in this folder: it leads to where the base has it."""
+    return (action.parent, action.path.name) == (action.base.parent, action.base.name)
 
 
 def _subject(action: Action) -> Id:

@@ -347,14 +347,11 @@ class Node:
         discards, self.discards = self.discards, []
         self.dirty.update(action.base.id for action in discards if isinstance(action, Shift))
         actions = [*discards, *plan(ids, self.catalogue.rows, self.base)]
-        targets = {a.base.id: self.catalogue.rows.get(a.base.id) for a in actions if isinstance(a, Shift)}
         results = Run(self).carry_out(actions, between)
-        self.dirty |= self.base.store(self._rows(actions, results, targets))
+        self.dirty |= self.base.store(self._rows(actions, results))
         return bool(actions)
 
-    def _rows(
-        self, actions: Sequence[Action], results: Sequence[Result], targets: dict[Id, Row | None]
-    ) -> dict[Id, BaseRow | None]:
+    def _rows(self, actions: Sequence[Action], results: Sequence[Result]) -> dict[Id, BaseRow | None]:
         """As `Placer._rows`."""
         rows: dict[Id, BaseRow | None] = {}
         lost: list[Id] = []
@@ -368,18 +365,15 @@ class Node:
                     continue
                 if isinstance(action, Replace) and action.base.id != action.row.id:
                     rows[action.base.id] = None
-                base = result.base
-                row = targets.get(result.id)
-                if isinstance(action, Shift) and base is not None and row is not None:
-                    base = replace(base, parent=row.parent, name=row.name, placed=row.placed)
-                rows[result.id] = base
+                rows[result.id] = result.base
                 continue
-            if isinstance(action, Shift):
-                row = targets[action.base.id]
-                if row is not None and (row.parent, row.name) == (action.base.parent, action.base.name):
-                    lost.append(action.base.id)
-                    if action.source is not None:
-                        self.hint(action.source, True)
+            if isinstance(action, Shift) and (action.parent, action.path.name) == (
+                action.base.parent,
+                action.base.name,
+            ):
+                lost.append(action.base.id)
+                if action.source is not None:
+                    self.hint(action.source, True)
             self.hint(result.path, True)
             if not isinstance(action, Discard):
                 self.dirty.add(action.row.id if isinstance(action, Make | Replace | Attributes) else action.base.id)
@@ -523,7 +517,8 @@ class Run:
         directory.entries[name] = found
         self.node.follow(came, path)
         stat = found.stat if found.stat.unchanged(base.stat) else base.stat
-        return Done(base.id, replace(base, name=bytes(name), stat=stat))
+        place = {"parent": action.parent, "name": bytes(name), "placed": action.placed}
+        return Done(base.id, replace(base, stat=stat, **place))
 
     def _drop(self, action: Drop) -> Result:
         base, path = action.base, action.path

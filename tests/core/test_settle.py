@@ -230,8 +230,8 @@ def test_what_is_new_goes_first_then_what_moved_then_the_directories_that_it_emp
     assert reverted.rows == {}
     assert reverted.actions == (
         Discard(RelPath(b"a/new"), Kind.DIRECTORY),
-        Shift(f, RelPath(b"a/new/f"), RelPath(b"f")),
-        Shift(d, RelPath(b"a"), RelPath(b"d")),
+        Shift(f, RelPath(b"a/new/f"), RelPath(b"f"), ROOT, f.placed),
+        Shift(d, RelPath(b"a"), RelPath(b"d"), ROOT, d.placed),
         Discard(RelPath(b"d/new"), Kind.DIRECTORY),
     )
 
@@ -240,7 +240,7 @@ def test_what_moved_out_of_a_directory_moves_back_into_it(two: Two) -> None:
     x = two.row(b"d/x")
     two.author.folder.move(b"d/x", b"x")
     reverted = revert(two.author.compare(two.author.everywhere()), two.author.base)
-    assert reverted.actions == (Shift(x, RelPath(b"x"), RelPath(b"d/x")),)
+    assert reverted.actions == (Shift(x, RelPath(b"x"), RelPath(b"d/x"), x.parent, x.placed),)
 
 
 def test_a_followers_edits_are_all_undone_and_its_bytes_kept() -> None:

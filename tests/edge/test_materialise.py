@@ -107,6 +107,11 @@ def directory(id: int, name: str, *, mode: int = 0o755, parent: int = 0) -> Row:
     return _row(id, parent, name, Kind.DIRECTORY, mode, 0, 0, b"")
 
 
+def shift(base: BaseRow, source: RelPath | None, path: RelPath) -> Shift:
+    """Within the directory that it is in."""
+    return Shift(base, source, path, base.parent, Version(99))
+
+
 def symlink(id: int, name: str, target: bytes) -> Row:
     return _row(id, 0, name, Kind.SYMLINK, 0, 0, len(target), target)
 
@@ -343,7 +348,7 @@ def test_an_edit_whose_mtime_was_set_back_is_seen(world: World, what: str) -> No
 def test_an_edit_whose_mtime_was_set_back_stays_visible_after_a_move(world: World, aside: bool) -> None:
     base = world.standing(7, "a", b"old")
     edit_unseen(world, "a", b"OLD")
-    moved = [Aside(base, at("a")), Shift(base, None, at("b"))] if aside else [Shift(base, at("a"), at("b"))]
+    moved = [Aside(base, at("a")), shift(base, None, at("b"))] if aside else [shift(base, at("a"), at("b"))]
     result = world.run(*moved)[-1]
     after = done(result).base
     assert after is not None and after.stat != linux.stat_of(-100, os.fsencode(world.root / "b"))[1]
@@ -434,16 +439,16 @@ def test_the_mode_of_a_directory_changes_and_its_setgid_bit_stays(world: World) 
 
 def test_a_swap_goes_by_stepping_aside(world: World) -> None:
     a, b = world.standing(1, "a", b"A"), world.standing(2, "b", b"B")
-    results = world.run(Aside(a, at("a")), Shift(b, at("b"), at("a")), Shift(a, None, at("b")), keep_edits=True)
+    results = world.run(Aside(a, at("a")), shift(b, at("b"), at("a")), shift(a, None, at("b")), keep_edits=True)
     assert (world.read("a"), world.read("b")) == (b"B", b"A")
     moved = done(results[2]).base
-    assert moved is not None and (moved.name, moved.stat.ino) == (b"b", a.stat.ino)
+    assert moved is not None and (moved.name, moved.placed, moved.stat.ino) == (b"b", 99, a.stat.ino)
 
 
 def test_a_directory_moves_with_all_in_it_and_what_follows_finds_it(world: World) -> None:
     d = world.standing_directory(1, "d")
     world.write("d/x", b"X")
-    results = world.run(Shift(d, at("d"), at("e")), Make(world.file(2, "f", b"F", parent=1), at("e/f")))
+    results = world.run(shift(d, at("d"), at("e")), Make(world.file(2, "f", b"F", parent=1), at("e/f")))
     assert [type(r) for r in results] == [Done, Done]
     assert world.names() == {"e", "e/x", "e/f"}
 
@@ -451,7 +456,7 @@ def test_a_directory_moves_with_all_in_it_and_what_follows_finds_it(world: World
 def test_an_edit_made_before_a_move_stays_visible_as_one(world: World) -> None:
     base = world.standing(1, "a", b"old")
     world.write("a", b"edited")
-    moved = done(world.run(Shift(base, at("a"), at("b")), keep_edits=True)[0]).base
+    moved = done(world.run(shift(base, at("a"), at("b")), keep_edits=True)[0]).base
     assert moved is not None and moved.stat == base.stat
     assert world.read("b") == b"edited"
 
@@ -459,8 +464,8 @@ def test_an_edit_made_before_a_move_stays_visible_as_one(world: World) -> None:
 def test_what_stands_where_something_moves_is_left_or_kept_aside(world: World) -> None:
     base = world.standing(1, "a", b"A")
     world.write("b", b"theirs")
-    assert world.run(Shift(base, at("a"), at("b")), keep_edits=True) == [Edited(Id(1), at("b"))]
-    assert done(world.run(Shift(base, at("a"), at("b")))[0]).strays == 1
+    assert world.run(shift(base, at("a"), at("b")), keep_edits=True) == [Edited(Id(1), at("b"))]
+    assert done(world.run(shift(base, at("a"), at("b")))[0]).strays == 1
     assert (world.read("b"), world.stray_bytes()) == (b"A", [b"theirs"])
 
 
@@ -474,7 +479,7 @@ def test_what_stepped_aside_and_is_not_fetched_goes_back(world: World) -> None:
 def test_what_cannot_go_back_leaves_the_base(world: World) -> None:
     a, b = world.standing(1, "a", b"A"), world.standing(2, "b", b"B")
     long = "x" * 300
-    results = world.run(Aside(a, at("a")), Shift(b, at("b"), at("a")), Shift(a, None, at(long)))
+    results = world.run(Aside(a, at("a")), shift(b, at("b"), at("a")), shift(a, None, at(long)))
     assert results[0] == Done(Id(1), None)
     assert isinstance(results[2], Failed)
     assert world.names() == {"a"}
@@ -483,7 +488,7 @@ def test_what_cannot_go_back_leaves_the_base(world: World) -> None:
 def test_a_move_whose_source_is_gone_is_where_to_look(world: World) -> None:
     base = world.standing(1, "a", b"A")
     (world.root / "a").unlink()
-    assert world.run(Shift(base, at("a"), at("b"))) == [Edited(Id(1), at("a"))]
+    assert world.run(shift(base, at("a"), at("b"))) == [Edited(Id(1), at("a"))]
     assert world.run(Aside(base, at("a"))) == [Edited(Id(1), at("a"))]
 
 
@@ -590,7 +595,7 @@ def test_a_read_only_directory_is_opened_for_the_change_and_closed_again(tmp_pat
             results = world.run(
                 Make(world.file(3, "f", b"F", parent=1), at("d/f")),
                 Replace(world.file(2, "a", b"AA", parent=1), at("d/a"), a),
-                Shift(d, at("d"), at("e")),
+                shift(d, at("d"), at("e")),
             )
             ok = [type(r) for r in results] == [Done] * 3 and world.names() == {"e", "e/a", "e/f"}
             code = 0 if ok and stat.S_IMODE((world.root / "e").stat().st_mode) == 0o555 else 2

@@ -23,7 +23,6 @@ from onefold.core.model import (
     Kind,
     Result,
     Row,
-    Shift,
     Version,
 )
 from onefold.core.paths import RelPath
@@ -121,11 +120,7 @@ class Node:
                     self.base.delete(id)
                 self.base.delete(result.id)
             return
-        row = result.base
-        if isinstance(action, Shift):
-            above = self.base.lookup(action.path.parent)
-            row = msgspec.structs.replace(row, parent=ROOT if above is None else above.id, name=action.path.name)
-        self.base.put(row)
+        self.base.put(result.base)
 
     def tree(self) -> dict[str, bytes | None]:
         """Every path of the folder: content of a file, target of a symlink, None for a directory."""

@@ -12,6 +12,7 @@ from onefold import linux
 from onefold.core.catalogue import Catalogue, MemoryRows
 from onefold.core.model import NEVER, NEW, ROOT, Batch, Command, Id, Kind, Move, Origin, Pack, Put, Shift
 from onefold.core.paths import RelPath
+from onefold.core.plan import plan
 from onefold.edge.journal import Base
 from onefold.edge.materialise import FolderMaterialiser
 from onefold.edge.strays import Strays
@@ -111,7 +112,20 @@ async def test_what_is_moved_back_is_moved_on_if_it_was_moved_elsewhere_meanwhil
     old = world.base.get(world.id)
     assert old is not None
     (world.root / "one").rename(world.root / "edit")
-    world.placer.want([], [Shift(old, RelPath(b"edit"), RelPath(b"one"))])
+    world.placer.want([], [Shift(old, RelPath(b"edit"), RelPath(b"one"), old.parent, old.placed)])
     world.move(world.id, b"elsewhere")
     await world.place()
     assert world.folder_says() == world.base_says() == {b"elsewhere"}
+
+
+async def test_a_move_that_a_crash_cut_off_is_where_it_led_to_though_the_catalogue_has_moved_on(world: World) -> None:
+    world.move(world.id, b"two")
+    actions = plan([world.id], world.rows, world.base)
+    world.base.open_intents([(0, world.materialiser.intents(actions))])
+    world.materialiser.run(actions, lambda digest: b"", False)
+    world.move(world.id, b"three")
+    world.placer.recovered(world.materialiser.recover(world.base.intents(), world.base, world.rows))
+    assert world.folder_says() == world.base_says() == {b"two"}
+    world.placer.want([world.id])
+    await world.place()
+    assert world.folder_says() == world.base_says() == {b"three"}
