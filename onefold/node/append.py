@@ -11,6 +11,7 @@ import msgspec
 import structlog
 
 from onefold.core import wire
+from onefold.core.messages import Problem
 from onefold.core.model import COMMANDS_MAX, Batch, Command, Entry, Move, Origin, Pack, Put
 from onefold.errors import LogUnavailable, OperatorError, PeerGone
 from onefold.node.hold import Holder
@@ -70,6 +71,7 @@ class Appender:
         self._queue: deque[Proposal] = deque()
         self._waiting: set[Origin] = set()
         self._wake = asyncio.Event()
+        self._problem: Problem | None = None
 
     def submit(self, proposal: Proposal) -> None:
         """Queue a batch; the same batch queued already is not queued again."""
@@ -77,6 +79,10 @@ class Appender:
             self._waiting.add(proposal.batch.origin)
             self._queue.append(proposal)
             self._wake.set()
+
+    def problems(self) -> list[Problem]:
+        """What keeps the next entry out of the log."""
+        return [self._problem] if self._problem is not None else []
 
     async def lead(self, term: int, head: int) -> None:
         """Append as leader of `term`, whose log ends at `head`; returns when another term has begun."""
@@ -91,6 +97,7 @@ class Appender:
                     self._waiting.difference_update(batch.origin for batch in pack.batches)
                 self._wake.clear()
         finally:
+            self._problem = None
             self._queue.clear()
             self._waiting.clear()
             self._wake.clear()
@@ -124,7 +131,9 @@ class Appender:
                 break
             except (PeerGone, OperatorError) as error:  # no majority, or our own disk is full
                 log.warning("waiting for a majority to hold a pack", error=str(error))
+                self._problem = Problem(error.what, "", error.fix)
                 await asyncio.sleep(RETRY_SECONDS)
+        self._problem = None
         while True:
             try:
                 answer = await self._log.append(term, index, encoded)

@@ -9,9 +9,10 @@ from collections.abc import Callable
 
 import structlog
 
+from onefold.core.messages import Problem
 from onefold.core.model import Command, Kind, Observed, Present, Put
 from onefold.core.paths import RelPath, show
-from onefold.errors import ContentMismatch, OperatorError, PeerError
+from onefold.errors import ContentMismatch, OnefoldError, OperatorError, PeerError
 from onefold.node.due import RESTLESS_SECONDS
 from onefold.node.given import Identity, Ports
 from onefold.node.hold import Holder
@@ -48,6 +49,7 @@ class LargeContents:
         self._terms = 0
         self._holding: dict[RelPath, asyncio.Task[None]] = {}
         self._copied: dict[RelPath, Present] = {}
+        self._unheld: dict[RelPath, Problem] = {}  # what could not be held, and is tried again
         self._restless: dict[RelPath, float] = {}  # files that changed while they were held: since when
         self.lately: dict[RelPath, Present] = {}
         """What was seen where content is held by now, and not in the log yet: it need not be read again."""
@@ -58,6 +60,10 @@ class LargeContents:
     def busy(self) -> bool:
         """Whether anything is being held or copied."""
         return bool(self._holding)
+
+    def problems(self) -> list[Problem]:
+        """What cannot be held, as long as that is being tried."""
+        return [problem for path, problem in self._unheld.items() if path in self._holding]
 
     def term_changed(self) -> None:
         """Another term has begun, with which voters may let go of what they held: it is held again when proposed."""
@@ -115,8 +121,10 @@ class LargeContents:
                 self._held.add(o.content)
             self.lately[path] = o
             self._restless.pop(path, None)
+            self._unheld.pop(path, None)
         except (PeerError, ContentMismatch, OSError, OperatorError) as error:
             self.serving.pop(o.content, None)
+            self._unheld.pop(path, None)
             now = self._scanner.observe(path, remembered(path, o), False)
             if now is LARGE:  # it was written to meanwhile
                 log.info("a file changed before it was held", path=show(path))
@@ -126,6 +134,7 @@ class LargeContents:
                 self._restless.pop(path, None)
                 if isinstance(now, Present) and now.stat == o.stat:
                     log.warning("content is not held yet", path=show(path), error=str(error))
+                    self._unheld[path] = _problem(error, path)
                     await self._clock.sleep(RETRY_SECONDS)
         finally:
             del self._holding[path]
@@ -151,6 +160,12 @@ class LargeContents:
             copy.unlink(missing_ok=True)
             del self._holding[path]
         self._look_at(path)
+
+
+def _problem(error: OnefoldError | OSError, path: RelPath) -> Problem:
+    if isinstance(error, OnefoldError):
+        return Problem(error.what, show(path), error.fix)
+    return Problem(f"it cannot be read ({error.strerror})", show(path), "it is tried again by itself")
 
 
 def _is_later_state_of(o: Observed, copy: Present) -> bool:

@@ -338,7 +338,8 @@ class Node:
 
     def _problems(self) -> list[Problem]:
         found = [*self._ports.log.problems(), *self._ports.watcher.problems(), *self._ports.peers.problems()]
-        found += [*self.proposer.problems(), *self.placer.problems()]
+        found += [*self.proposer.problems(), *self.large.problems(), *self.appender.problems()]
+        found += self.placer.problems()
         if self._diverged is not None:
             found.insert(0, self._diverged)
         return found
