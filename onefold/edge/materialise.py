@@ -161,8 +161,9 @@ class _Run:
 
     def _without_parent(self, action: Action, paths: list[RelPath]) -> Result:
         """A directory on the way is not there: it could not be made, or someone took it away."""
-        if isinstance(action, Drop | Discard):
-            return Done(_id_of(action), None)
+        if isinstance(action, Discard):
+            return Done(NEW, None)
+        # Also of what is to be removed: it is where its directory went.
         for path in paths:
             missing = self.space.missing(path)
             if missing in self.blocked and missing != path:

@@ -416,7 +416,7 @@ class Run:
             except _Gone as gone:
                 id = action.row.id if isinstance(action, Make | Replace | Attributes) else NEW
                 id = action.base.id if isinstance(action, Shift | Drop | Aside) else id
-                results.append(Done(id, None) if isinstance(action, Drop | Discard) else Edited(id, gone.path))
+                results.append(Done(NEW, None) if isinstance(action, Discard) else Edited(id, gone.path))
             if isinstance(action, Aside) and not isinstance(results[-1], Done):
                 self.occupied.add(action.path)
         between(len(actions))

@@ -501,6 +501,14 @@ def test_a_file_is_removed_and_one_that_is_gone_already_is_fine(world: World) ->
     assert world.names() == set()
 
 
+def test_a_removal_from_a_directory_that_was_moved_is_not_done(world: World) -> None:
+    world.standing_directory(1, "d")
+    base = world.standing(2, "d/a", b"A")
+    (world.root / "d").rename(world.root / "moved")
+    assert world.run(Drop(base, at("d/a"))) == [Edited(Id(2), at("d"))]
+    assert world.names() == {"moved", "moved/a"}
+
+
 def test_an_edited_file_is_not_removed_where_edits_are_kept(world: World) -> None:
     base = world.standing(1, "a", b"A")
     world.write("a", b"edited")
