@@ -28,6 +28,7 @@ from onefold.core.model import (
     Kind,
     Move,
     Outcome,
+    Present,
     Put,
     Remove,
     Shift,
@@ -68,12 +69,19 @@ def settle(
     """
     rows: dict[Id, BaseRow | None] = {}
     look: list[RelPath] = []
+    adopted: set[Id] = set()  # new directories that turned out to be ones that the folder has elsewhere
 
     def resolve(reference: Id) -> Id:
         return outcomes[position_of(reference)].id if reference < NEW else reference
 
     def now(id: Id) -> BaseRow | None:
         return rows[id] if id in rows else base.get(id)
+
+    def below(id: Id, other: Id) -> bool:
+        """Whether `id` is `other` or below it."""
+        while id != other and (row := now(id)) is not None:
+            id = row.parent
+        return id == other
 
     for position, (command, claim, outcome) in enumerate(zip(commands, claims, outcomes, strict=True)):
         made = version(index, offset + position)
@@ -87,15 +95,20 @@ def settle(
                     if old is not None:
                         look.append(_path(old, base))
                         rows.update(dict.fromkeys(_below(old.id, rows, base)))
+                        adopted.add(old.id)
                     rows[row.id] = row
+            elif (old := now(command.id)) is not None:
+                _changed(command, claim.seen, outcome, made, old, rows)
             else:
-                _changed(command, claim, outcome, made, now(command.id), rows)
+                look.append(claim.path)
         elif isinstance(command, Remove):
             rows[command.id] = None
         elif isinstance(command, Move):
             row = now(command.id)
             parent = resolve(command.parent)
-            if row is not None and parent != NEW:
+            if command.id in adopted:
+                look.append(claim.path)
+            elif row is not None and parent != NEW and not below(parent, command.id):
                 placed = made if outcome.accepted else NEVER
                 rows[command.id] = msgspec.structs.replace(row, parent=parent, name=command.name, placed=placed)
             else:
@@ -127,11 +140,9 @@ def _created(put: Put, claim: Claim, outcome: Outcome, made: Version, parent: Id
 
 
 def _changed(
-    put: Put, claim: Claim, outcome: Outcome, made: Version, old: BaseRow | None, rows: dict[Id, BaseRow | None]
+    put: Put, seen: Present, outcome: Outcome, made: Version, old: BaseRow, rows: dict[Id, BaseRow | None]
 ) -> None:
     """Store what became of an edit of `put.id`, of which the base had `old`."""
-    if old is None or claim.seen is None:
-        return
     new = msgspec.structs.replace(
         old,
         version=made if outcome.accepted else NEVER,
@@ -139,7 +150,7 @@ def _changed(
         mtime_ns=put.mtime_ns,
         size=put.size,
         content=old.content if put.content is None else put.content,
-        stat=claim.seen.stat,
+        stat=seen.stat,
     )
     if outcome.accepted or outcome.id == NEW:
         rows[put.id] = new

@@ -131,6 +131,30 @@ def test_a_directory_made_where_another_node_moved_one_is_that_one(two: Two) -> 
     assert (end[b"n/a"], end[b"n/x"], end[b"d/x"]) == (b"mine", b"content of d/x", b"content of d/x")
 
 
+def test_a_directory_moved_into_one_that_turned_out_to_be_itself_is_looked_at_again(two: Two) -> None:
+    d = two.row(b"d").id
+    two.author.folder.directory(RelPath(b"n"))
+    two.author.folder.move(b"d", b"n/d")
+    two.other.folder.move(b"d", b"n")
+    two.race()
+    assert two.row(b"n").id == d
+    assert two.author.hints[RelPath(b"n/d")]
+    end = two.end()
+    assert (end[b"n/x"], end[b"n/d/x"]) == (b"content of d/x", b"content of d/x")
+
+
+def test_a_directory_moved_below_one_that_turned_out_to_be_below_it_is_looked_at_again(two: Two) -> None:
+    two.author.folder.directory(RelPath(b"d/e2"))
+    two.cluster.settle(whole=True)
+    d, inner = two.row(b"d").id, two.row(b"d/e2").id
+    two.author.folder.directory(RelPath(b"n"))
+    two.author.folder.move(b"d", b"n/d")
+    two.other.folder.move(b"d/e2", b"n")
+    two.race()
+    assert (two.row(b"n").id, two.row(b"n/d").id) == (inner, d)
+    two.end()
+
+
 def test_what_had_left_that_directory_before_stays_where_it_went(two: Two) -> None:
     x = two.row(b"d/x").id
     two.author.folder.move(b"d/x", b"m")
@@ -181,7 +205,7 @@ def test_a_move_of_what_the_base_lost_meanwhile_is_looked_at_again(two: Two) -> 
     assert settled == Settled({id: None}, (RelPath(b"n"),))
 
 
-def test_an_edit_of_what_the_base_lost_meanwhile_teaches_it_nothing(two: Two) -> None:
+def test_an_edit_of_what_the_base_lost_meanwhile_is_looked_at_again(two: Two) -> None:
     two.author.folder.write(b"f", b"new")
     found = two.author.compare(two.author.everywhere())
     id = two.row(b"f").id
@@ -189,7 +213,7 @@ def test_an_edit_of_what_the_base_lost_meanwhile_teaches_it_nothing(two: Two) ->
     settled = settle(
         found.commands, found.claims, [Outcome(True, id)], 9, 0, two.author.catalogue.rows, two.author.base
     )
-    assert settled == Settled({}, ())
+    assert settled == Settled({}, (RelPath(b"f"),))
 
 
 def test_other_commands_teach_the_base_nothing(two: Two) -> None:
