@@ -82,6 +82,7 @@ class _Comparison:
         self.claims: list[Claim] = []
         self.refresh: list[BaseRow] = []
         self.look: dict[RelPath, None] = {}
+        self.aside: dict[Id, tuple[int, bytes]] = {}  # who stepped aside: by which command, and its name there
         self.stands: dict[RelPath, Id] = {ROOT_PATH: ROOT}  # what id now stands at a path (a reference while it is new)
         self.arrivals: list[tuple[RelPath, Present, BaseRow | None]] = []  # new (None) or moved here
         self.changes: list[tuple[RelPath, Present, BaseRow]] = []
@@ -107,10 +108,10 @@ class _Comparison:
             return Diff((), (), (), tuple(self.look))
         self.arrivals.sort(key=_by_parts)
         removed = self._removals()
-        order = self._step_aside(removed)
-        self._arrive(order)
+        self._step_aside(removed)
+        self._arrive()
         self._change()
-        self._remove(removed, order)
+        self._remove(removed)
         return Diff(tuple(self.commands), tuple(self.claims), tuple(self.refresh), ())
 
     # -------------------------------------------------------------------------------------------- what happened
@@ -133,7 +134,7 @@ class _Comparison:
         if origin is not None and origin.kind is Kind.DIRECTORY and origin.id not in self.kept:
             self._moved(path, o, origin)
             # What was here before may be there now, and must not be taken for removed.
-            if (place := self._place_left(origin, {})) not in self.seen:
+            if (place := self._place_left(origin)) not in self.seen:
                 self.look[place] = None
         else:
             self._is_new(path, o)
@@ -241,9 +242,8 @@ class _Comparison:
             if child.id not in self.kept:
                 yield from self._descendants(child)
 
-    def _step_aside(self, removed: dict[Id, BaseRow]) -> dict[Id, int]:
-        """Move aside what is leaving a place that an arrival wants; answers where (the position of that `Move`)."""
-        aside: dict[Id, int] = {}
+    def _step_aside(self, removed: dict[Id, BaseRow]) -> None:
+        """Move aside what is leaving a place that an arrival wants."""
         for path, _, _ in self.arrivals:
             parent = self.stands[path.parent]
             blocker = self.base.child(parent, _name(path)) if parent >= 0 else None
@@ -253,12 +253,18 @@ class _Comparison:
                 self._emit(Remove(blocker.id, blocker.version), Claim(path, None, blocker))
                 del removed[blocker.id]
             else:
-                aside[blocker.id] = len(self.commands)
-                to = aside_name(blocker.id)
+                to = self._aside_name(blocker.id)
+                self.aside[blocker.id] = (len(self.commands), to)
                 self._emit(Move(blocker.id, blocker.placed, ROOT, to), Claim(RelPath(to), None, blocker))
-        return aside
 
-    def _arrive(self, aside: dict[Id, int]) -> None:
+    def _aside_name(self, id: Id) -> bytes:
+        """A free name: where a batch was rejected in part, something may still stand aside."""
+        name = aside_name(id)
+        while RelPath(name) in self.seen or self.base.child(ROOT, name) is not None:
+            name += b"-"
+        return name
+
+    def _arrive(self) -> None:
         references: dict[Id, Id] = {}
         for path, o, row in self.arrivals:
             parent = self.stands[path.parent]
@@ -268,7 +274,7 @@ class _Comparison:
                 put = Put(NEW, NEVER, parent, _name(path), o.kind, _mode(o), _mtime(o), _size(o), o.content)
                 self._emit(put, Claim(path, o, None))
             else:
-                expect = Version(made_by(aside[row.id])) if row.id in aside else row.placed
+                expect = Version(made_by(self.aside[row.id][0])) if row.id in self.aside else row.placed
                 self._emit(Move(row.id, expect, parent, _name(path)), Claim(path, o, row))
 
     def _change(self) -> None:
@@ -277,18 +283,18 @@ class _Comparison:
             put = Put(row.id, row.version, row.parent, _name(path), o.kind, _mode(o), _mtime(o), _size(o), content)
             self._emit(put, Claim(path, o, row))
 
-    def _remove(self, removed: dict[Id, BaseRow], aside: dict[Id, int]) -> None:
+    def _remove(self, removed: dict[Id, BaseRow]) -> None:
         """Deepest first: a path sorts after those of its parents."""
-        places = sorted(((self._place_left(row, aside), row) for row in removed.values()), key=_by_parts)
+        places = sorted(((self._place_left(row), row) for row in removed.values()), key=_by_parts)
         for place, row in reversed(places):
             self._emit(Remove(row.id, row.version), Claim(place, None, row))
 
-    def _place_left(self, row: BaseRow, aside: dict[Id, int]) -> RelPath:
+    def _place_left(self, row: BaseRow) -> RelPath:
         """Where the base will have `row`, which stands nowhere, once all before its removal is in the log."""
         names: list[bytes] = []
         while True:
-            if row.id in aside:
-                names.append(aside_name(row.id))
+            if row.id in self.aside:
+                names.append(self.aside[row.id][1])
                 break
             names.append(row.name)
             above = self.base.get(row.parent)

@@ -196,6 +196,19 @@ def test_a_second_move_of_what_stepped_aside_expects_the_first(scene: Scene) -> 
     assert [move.expect for move in moves[2:]] == [made_by(1), made_by(0)]
 
 
+def test_what_steps_aside_once_more_takes_another_name(scene: Scene) -> None:
+    d, aside = scene.id(b"d"), RelPath(aside_name(scene.id(b"d")))
+    scene.folder.move(b"d", aside)
+    scene.cluster.settle(whole=True)
+    scene.folder.move(aside, b"t")
+    scene.folder.directory(aside)
+    scene.folder.move(b"t", aside.child(b"d"))
+    first, *others = scene.all()
+    assert isinstance(first, Move)
+    assert (first.id, first.name) == (d, aside_name(d) + b"-")
+    assert [_verb(command) for command in others] == ["create", "move"]
+
+
 def test_unknown_proposes_nothing_and_neither_does_what_is_below(scene: Scene) -> None:
     scene.folder.take(b"d/x")
     seen = {RelPath(b"d"): Unknown("closed"), **scene.seen(b"d/x", b"d/sub/y")}
