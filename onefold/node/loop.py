@@ -86,6 +86,7 @@ class Node:
             lambda: self.elector.active,
             self._caught_up,
             lambda path: self.sweeper.doubt(path),
+            lambda: self.sweeper.hurry(),
             self._spawn,
         )
         self.sweeper = Sweeper(ports.base, ports.scanner, ports.clock, self.proposer.at_leisure, self.proposer.look_at)

@@ -87,11 +87,12 @@ class Proposer:
         term: Callable[[], int],
         caught_up: Callable[[], None],
         doubt: Callable[[RelPath], None],
+        hurry: Callable[[], None],
         spawn: Spawn,
     ) -> None:
         """`stance`, `leader` (a name, "" for nobody) and `term` (that this node leads, or 0) as they are when asked.
         `caught_up()`: everything hinted at is in the log, or reverted. `doubt(path)`: what was seen there is to be
-        hashed again."""
+        hashed again. `hurry()`: what was done here got in the way of what was done elsewhere."""
         self._me = who.name
         self._incarnation = who.incarnation
         self._sequence = 0
@@ -109,6 +110,7 @@ class Proposer:
         self._term = term
         self._caught_up = caught_up
         self._doubt = doubt
+        self._hurry = hurry
         self._spawn = spawn
         self._agenda = Agenda(who.quiet_seconds)
         self._planned: float | None = None  # when it will look of itself, as long as nothing wakes it
@@ -284,6 +286,7 @@ class Proposer:
             reverted = revert(found, self._base)
             for claim in found.claims:
                 log.warning("an edit on a node that does not lead", path=show(claim.path))
+            self._hurry()
             with self._base.transaction():
                 lost = store(self._base, reverted.rows)
             self._placer.want(lost | reverted.rows.keys(), reverted.actions)
@@ -415,6 +418,8 @@ class Proposer:
             self._large.landed(claim.path, command)
             if not outcome.accepted:
                 log.warning("a change was rejected", path=show(claim.path), reason=outcome.reason)
+        if lost or not all(outcome.accepted for outcome in outcomes):
+            self._hurry()
         for path in settled.look if not lost else {*settled.look, *(claim.path for claim in flight.claims)}:
             self.look_again(path)
         self._placer.want(lost | (settled.rows.keys() - applied.changes.keys()))

@@ -16,6 +16,8 @@ from onefold.ports import LARGE, BaseStore, Clock, Listing, Scanner
 
 SWEEP_SECONDS = 1.0
 """Between two directories."""
+HURRY_SECONDS = 0.02
+"""The same, in a hurry."""
 DOUBT_SECONDS = 3.0
 """How long a doubt waits at least, for a folder that was just filled is soon used."""
 PAUSE_SECONDS = 0.05
@@ -41,10 +43,15 @@ class Sweeper:
         self._at_leisure = at_leisure
         self._look_at = look_at
         self._doubts: dict[RelPath, None] = {}
+        self._hurry = False
 
     def doubt(self, path: RelPath) -> None:
         """What stands at `path` was too young to be trusted (20 ms) when it was hashed."""
         self._doubts[path] = None
+
+    def hurry(self) -> None:
+        """Nodes got in each other's way. What came about then may be where no hint told: sweep everything soon."""
+        self._hurry = True
 
     async def resolve(self) -> None:
         """Hash again what is in doubt, for ever."""
@@ -70,9 +77,10 @@ class Sweeper:
     async def run(self) -> None:
         """Sweep for ever."""
         while True:
+            hurried, self._hurry = self._hurry, False
             queue = [(ROOT, ROOT_PATH)]
-            while queue:
-                await self._clock.sleep(SWEEP_SECONDS)
+            while queue and (hurried or not self._hurry):
+                await self._clock.sleep(HURRY_SECONDS if hurried else SWEEP_SECONDS)
                 if self._at_leisure():
                     queue.extend(await self._directory(*queue.pop()))
 
