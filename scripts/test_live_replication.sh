@@ -20,4 +20,4 @@ lint-imports
 if [ $# -eq 0 ]; then
     python -m pytest -q tests/core --cov --cov-report=term-missing:skip-covered --cov-fail-under=100
 fi
-exec python -m pytest -m "not slow" "$@"
+exec python -m pytest -m "not slow and not faults" "$@"

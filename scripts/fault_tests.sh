@@ -1,0 +1,13 @@
+#!/usr/bin/env bash
+# Real nodes on machines of their own (network namespaces), whose cables are cut and which stand still while somebody
+# goes on writing. Needs root, or the right to make namespaces; the tests are skipped without. Arguments go to pytest.
+set -euo pipefail
+cd "$(dirname "$(readlink -f "$0")")/.."
+# shellcheck source=scripts/setup.sh
+. scripts/setup.sh
+make_venv
+install_locked requirements-dev.lock requirements.lock
+install_project
+install_etcd
+command -v ip >/dev/null || (apt_install iproute2) || say "without ip these tests are skipped"
+exec .venv/bin/python -m pytest tests/faults "$@"
