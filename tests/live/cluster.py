@@ -150,6 +150,7 @@ class Cluster:
     def strays(self, node: str) -> list[tuple[str, bytes]]:
         """What was kept aside on `node`: each with the path where it stood, and its bytes (of a file)."""
         homes = sorted((self.nodes[node].state / "strays").iterdir())
+        homes = [home for home in homes if os.path.lexists(home / "kept")]  # else it is just being made
         return sorted((json.loads((home / "meta.json").read_text())["path"], _kept(home / "kept")) for home in homes)
 
     def logs(self) -> Iterator[tuple[str, str]]:
