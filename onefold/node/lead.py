@@ -26,7 +26,7 @@ FIRST_CONTACT_SECONDS = 1.0
 CHECK_SECONDS = 0.2
 REACH_SECONDS = 0.2
 STAGGER_SECONDS = 0.04
-START_SECONDS = 2.0
+START_SECONDS = 5.0
 """How long after its own start a node that is not preferred leaves leadership that is free to one that is: a new
 folder is seeded from there, and what was edited while nothing ran was most likely edited there."""
 PREFERRED_AFTER_SECONDS = 2.0
