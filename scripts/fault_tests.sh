@@ -5,9 +5,6 @@ set -euo pipefail
 cd "$(dirname "$(readlink -f "$0")")/.."
 # shellcheck source=scripts/setup.sh
 . scripts/setup.sh
-make_venv
-install_locked requirements-dev.lock requirements.lock
-install_project
-install_etcd
-command -v ip >/dev/null || (apt_install iproute2) || say "without ip these tests are skipped"
+set_up requirements-dev.lock requirements.lock
+want ip:iproute2
 exec .venv/bin/python -m pytest tests/faults "$@"

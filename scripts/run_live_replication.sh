@@ -7,9 +7,6 @@ project=$(cd "$(dirname "$(readlink -f "$0")")/.." && pwd)
     cd "$project"
     # shellcheck source=scripts/setup.sh
     . scripts/setup.sh
-    make_venv
-    install_locked requirements.lock
-    install_project
-    install_etcd
+    set_up requirements.lock
 )
 exec "$project/.venv/bin/onefold" demo "$@"

@@ -85,18 +85,20 @@ COMMAND
     mv -f .venv/bin/onefold.new .venv/bin/onefold
 }
 
-# Programs that some tests use, each in the package of its name. Those tests skip where it is missing and cannot be had.
+# Programs that some tests use, each in the package of its name, or as program:package. Those tests skip where it is
+# missing and cannot be had.
 want() {
-    local program
-    for program in "$@"; do
+    local each program package
+    for each in "$@"; do
+        program=${each%%:*} package=${each#*:}
         if command -v "$program" >/dev/null; then
             continue
         fi
         if [ "$(id -u)" -ne 0 ] && ! sudo -n true 2>/dev/null; then
-            say "without $program some tests are skipped: apt-get install $program"
+            say "without $program some tests are skipped: apt-get install $package"
             continue
         fi
-        (apt_install "$program") || say "without $program some tests are skipped"
+        (apt_install "$package") || say "without $program some tests are skipped"
     done
 }
 
@@ -119,4 +121,12 @@ install_etcd() {
     if command -v systemctl >/dev/null; then
         as_root systemctl disable -q etcd >&2 || say "could not disable the service etcd: it may start at the next boot"
     fi
+}
+
+# All that is needed to run what the lock file $1 locks. Further files name parts of it.
+set_up() {
+    make_venv
+    install_locked "$@"
+    install_project
+    install_etcd
 }

@@ -6,11 +6,8 @@ set -euo pipefail
 cd "$(dirname "$(readlink -f "$0")")/.."
 # shellcheck source=scripts/setup.sh
 . scripts/setup.sh
-make_venv
-install_locked requirements-dev.lock requirements.lock
-install_project
-install_etcd
-want git vim
+set_up requirements-dev.lock requirements.lock
+want git vim ip:iproute2
 
 export PATH="$PWD/.venv/bin:$PATH"
 ruff format --check .
