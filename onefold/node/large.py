@@ -45,8 +45,7 @@ class LargeContents:
         self._holder = holder
         self._look_at = look_at
         self._spawn = spawn
-        self._held: set[bytes] = set()
-        self._terms = 0
+        self._held: set[bytes] = set()  # in this term; another one has another set
         self._holding: dict[RelPath, asyncio.Task[None]] = {}
         self._copied: dict[RelPath, Present] = {}
         self._unheld: dict[RelPath, Problem] = {}  # what could not be held, and is tried again
@@ -67,8 +66,7 @@ class LargeContents:
 
     def term_changed(self) -> None:
         """Another term has begun, with which voters may let go of what they held: it is held again when proposed."""
-        self._terms += 1
-        self._held.clear()
+        self._held = set()
 
     def below(self, directory: RelPath) -> list[RelPath]:
         """The paths in `directory` that will be looked at once their content is held or copied."""
@@ -114,11 +112,10 @@ class LargeContents:
 
         since = self._clock.now()
         self.serving[o.content] = path
-        terms = self._terms
+        held = self._held
         try:
             await self._holder.hold(o.content, o.stat.size, None, own)
-            if terms == self._terms:
-                self._held.add(o.content)
+            held.add(o.content)
             self.lately[path] = o
             self._restless.pop(path, None)
             self._unheld.pop(path, None)
@@ -144,15 +141,14 @@ class LargeContents:
         """Make a copy of the file, and of that an object of ours."""
         copy = self._copies / secrets.token_hex(8)
         self._restless.pop(path, None)
-        terms = self._terms
+        held = self._held
         try:
             o = await asyncio.to_thread(self._scanner.observe_snapshot, path, copy)
             if isinstance(o, Present) and o.kind is Kind.FILE:
                 if o.data is None:
                     await asyncio.to_thread(self._objects.receive, o.content, o.stat.size, chunks(copy))
                     await self._holder.hold(o.content, o.stat.size, None, _nothing)
-                    if terms == self._terms:
-                        self._held.add(o.content)
+                    held.add(o.content)
                 self._copied[path] = o
         except (PeerError, ContentMismatch, OSError, OperatorError) as error:
             log.warning("a copy of a restless file could not be taken", path=show(path), error=str(error))

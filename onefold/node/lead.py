@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
+from typing import TypeVar
 
 import structlog
 
@@ -32,6 +33,8 @@ folder is seeded from there, and what was edited while nothing ran was most like
 PREFERRED_AFTER_SECONDS = 2.0
 """How long the preferred node must have been in step before leadership goes back to it."""
 RETRY_SECONDS = 0.05
+
+T = TypeVar("T")
 
 log = structlog.get_logger()
 
@@ -129,25 +132,23 @@ class Elector:
 
     async def _lead(self, leader: Leader) -> None:
         """Lead: only after a read of the log's end made after the takeover, and after applying through it."""
-        while True:
-            try:
-                head = await self._log.head()
-                break
-            except LogUnavailable as error:
-                log.warning("took over, but the log does not answer", error=str(error))
-                await self._clock.sleep(RETRY_SECONDS)
+        head = await self._insist(self._log.head, "took over, but the log does not answer")
         await self._applier.reach(head)
         self.active = leader.term
         self._changed(leader, 0)
         await self._appender.lead(leader.term, head)
         self.active = 0
         log.warning("no longer leading", term=leader.term)
-        while True:  # until another leads, which cancels this: a key that is still ours would keep everyone waiting
+        # Until another leads, which cancels this: a key that is still ours would keep everyone waiting.
+        await self._insist(lambda: self._log.resign(leader.term), "could not resign yet")
+
+    async def _insist(self, ask: Callable[[], Awaitable[T]], refused: str) -> T:
+        """What the log answers, however often it must be asked; `refused` is logged each time that it does not."""
+        while True:
             try:
-                await self._log.resign(leader.term)
-                break
+                return await ask()
             except LogUnavailable as error:
-                log.warning("could not resign yet", error=str(error))
+                log.warning(refused, error=str(error))
                 await self._clock.sleep(RETRY_SECONDS)
 
     # -------------------------------------------------------------------------------------------- taking over

@@ -70,7 +70,7 @@ class Node:
             lambda: catalogue.index,
             self._keep_edits,
             self._look_again,
-            lambda path: self.proposer.look_into(path),
+            lambda path: self.proposer.look_at(path, tree=True),
             self._in_place,
             self._spawn,
         )

@@ -143,20 +143,15 @@ class Proposer:
         if self._planned is None or soon < self._planned:
             self._wake.set()
 
-    def look_at(self, path: RelPath, content: bool = False) -> None:
-        """Something may have changed at `path`; with `content` though the stat does not show it."""
-        self._agenda.add(path, self._clock.now(), content)
-        self._wake.set()
-
-    def look_into(self, path: RelPath) -> None:
-        """There may be more in directory `path` than the base has."""
-        self._agenda.add(path, self._clock.now(), tree=True)
+    def look_at(self, path: RelPath, content: bool = False, tree: bool = False) -> None:
+        """Something may have changed at `path`; with `content` though the stat does not show it, with `tree` anywhere
+        in that directory."""
+        self._agenda.add(path, self._clock.now(), content, tree)
         self._wake.set()
 
     def look_again(self, path: RelPath) -> None:
         """Something was met at `path` that the base does not know."""
-        self._agenda.add(path, self._clock.now(), content=True, tree=True)
-        self._wake.set()
+        self.look_at(path, content=True, tree=True)
 
     def expedite(self) -> None:
         """Look at everything that is due later now."""
