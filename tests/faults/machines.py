@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import signal
 import subprocess
 from collections.abc import Iterator
@@ -11,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import psutil
-from cluster import ONEFOLD, SECONDS, Cluster, eventually
+from cluster import ONEFOLD, SECONDS, Cluster, by_name, end, eventually
 from network import Network, make
 
 from onefold.certify import certify_node, within
@@ -71,15 +70,9 @@ class Machines(Cluster):
                 process.send_signal(number)
 
     def close(self) -> None:
-        for name, process in self._processes.items():
+        for name in self._processes:
             self.signal(name, signal.SIGCONT)
-            process.terminate()
-        for process in self._processes.values():
-            try:
-                process.wait(SECONDS)
-            finally:
-                process.kill()
-                process.wait()
+        end(self._processes.values())
 
     # what they say
 
@@ -92,8 +85,7 @@ class Machines(Cluster):
         done = self.ask(of or min(self.live), "status", "--json")
         if done.returncode:
             return {"leader": "", "term": 0, "nodes": {}}
-        found = json.loads(done.stdout)
-        return found | {"nodes": {node["name"]: node for node in found["nodes"]}}
+        return by_name(done.stdout)
 
     def wait(self) -> None:
         done = self.ask(min(self.live), "wait", "--timeout", str(SECONDS))

@@ -119,8 +119,7 @@ class Cluster:
 
     def status(self) -> dict[str, Any]:
         """`onefold status --json`, its nodes by name."""
-        found = json.loads(status.as_json(status.cluster(next(iter(self.nodes.values())))))
-        return found | {"nodes": {node["name"]: node for node in found["nodes"]}}
+        return by_name(status.as_json(status.cluster(next(iter(self.nodes.values())))))
 
     def leader(self) -> str:
         return str(self.status()["leader"])
@@ -159,6 +158,12 @@ class Cluster:
             file = config.state / "onefold.log"
             if file.exists():
                 yield name, _tail(file)
+
+
+def by_name(told: str) -> dict[str, Any]:
+    """What `onefold status --json` told, its nodes by name."""
+    found = json.loads(told)
+    return found | {"nodes": {node["name"]: node for node in found["nodes"]}}
 
 
 def _tail(file: Path) -> str:
@@ -286,14 +291,20 @@ class Services(Cluster):
         return told == [len(self.nodes) - 1] * len(self.nodes)
 
     def close(self) -> None:
-        for process in self._processes:
-            process.terminate()
-        for process in self._processes:
-            try:
-                process.wait(SECONDS)
-            finally:
-                process.kill()
-                process.wait()
+        end(self._processes)
+
+
+def end(processes: Iterable[subprocess.Popen[bytes]]) -> None:
+    """Stop them all in order; whatever does not stop is killed."""
+    processes = list(processes)
+    for process in processes:
+        process.terminate()
+    for process in processes:
+        try:
+            process.wait(SECONDS)
+        finally:
+            process.kill()
+            process.wait()
 
 
 def eventually(holds: Callable[[], object], what: str = "it") -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from stations import run_until
 
 from onefold import linux
 from onefold.core.catalogue import Catalogue, MemoryRows
@@ -78,11 +79,7 @@ class World:
 
     async def place(self) -> None:
         """The placer's work, all of it."""
-        running = asyncio.create_task(self.placer.run())
-        async with asyncio.timeout(10):
-            await self.arrived.wait()
-        running.cancel()
-        await asyncio.gather(running, return_exceptions=True)
+        await run_until(self.arrived, self.placer.run())
 
 
 @pytest.fixture

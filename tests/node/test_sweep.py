@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from stations import run_until
 
 from onefold import linux
 from onefold.core.model import NEVER, ROOT, BaseRow, Id, Kind
@@ -50,10 +51,7 @@ class World:
     async def sweep(self, waits: int) -> None:
         """Sweep until it has waited so often."""
         self.stop_after, self.enough = waits, asyncio.Event()
-        running = asyncio.create_task(self.sweeper.run())
-        await self.enough.wait()
-        running.cancel()
-        await asyncio.gather(running, return_exceptions=True)
+        await run_until(self.enough, self.sweeper.run())
 
 
 @pytest.fixture

@@ -1,0 +1,22 @@
+"""One part of a node, for as long as a test needs it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Coroutine
+from typing import Any
+
+
+async def run_until(happened: asyncio.Event, station: Coroutine[Any, Any, None]) -> None:
+    """Run `station`, which has no end, until `happened` is set. Raises what it raises."""
+    running = asyncio.create_task(station)
+    waiting = asyncio.create_task(happened.wait())
+    try:
+        async with asyncio.timeout(10):
+            await asyncio.wait((running, waiting), return_when=asyncio.FIRST_COMPLETED)
+        if running.done():
+            running.result()
+    finally:
+        running.cancel()
+        waiting.cancel()
+        await asyncio.gather(running, waiting, return_exceptions=True)
