@@ -69,7 +69,30 @@ class Log(Protocol):
         ...
 
     def entries(self, first: int) -> AsyncIterator[tuple[int, bytes]]:
-        """Every entry from `first` on, in order, without a gap, for ever: history, then live."""
+        """Every entry from `first` on, in order, without a gap, for ever: history, then live.
+
+        Raises `LogTrimmed` when the log no longer holds the entry that would be next.
+        """
+        ...
+
+    async def first(self) -> int:
+        """The index of the oldest entry that the log holds; `head` + 1 when it holds none."""
+        ...
+
+    async def trim(self, term: int, through: int) -> None:
+        """Forget the entries up to and including `through`, if `term` still leads; else nothing changes.
+
+        Again, or late, is harmless. Raises `Bug` when `through` is not before the newest entry: that one always stays.
+
+        Only what a majority has durable may go, and never the newest few: a leader recognises an append of its own
+        that went unanswered by what stands in the log. It has one append in flight, the newest entry, so its own
+        trimming never takes that. An old leader that repeats an append long after a later one trimmed it is told that
+        it was not committed: it is deposed, and its batch is sent again and answered with its first outcome.
+        """
+        ...
+
+    async def tidy(self, leads: bool) -> None:
+        """Keep small what holds the log. Every voter calls it, about every 10 s; `leads`: this one leads the log."""
         ...
 
     async def leader(self) -> Leader | None:

@@ -23,6 +23,7 @@ from onefold.config import Config
 from onefold.core import wire
 from onefold.core.catalogue import Catalogue
 from onefold.core.model import NEVER, BaseRow, Id, Present, index_of
+from onefold.edge.etcd_process import QUOTA_BYTES
 from onefold.edge.journal import Base, CatalogueStore
 from onefold.edge.log_etcd import EtcdLog
 from onefold.edge.materialise import FolderMaterialiser
@@ -207,7 +208,8 @@ class _Process:
             addresses, tls = [member.address.plus(ETCD_CLIENT) for member in own_first], config.tls
         endpoints = [f"https://{address}" for address in addresses]
         files = TlsFiles(tls.ca, tls.cert, tls.key)
-        return EtcdLog(endpoints, config.folder_id, config.name, files, ours=config.runs_etcd)
+        ours = config.runs_etcd
+        return EtcdLog(endpoints, config.folder_id, config.name, files, ours=ours, quota_bytes=QUOTA_BYTES)
 
     async def start(self) -> None:
         """Put the folder in order after whatever ended the last run, and open the doors."""
