@@ -11,9 +11,9 @@ from typing import Any, Protocol
 import msgspec
 
 from onefold.core.messages import Message, Problem
-from onefold.core.model import Action, BaseRow, Id, Observed, Result, Unknown
+from onefold.core.model import Action, BaseRow, Id, Observed, Result, Row, Unknown
 from onefold.core.paths import RelPath
-from onefold.core.rows import Rows
+from onefold.core.rows import Last, Rows
 from onefold.core.views import BaseView
 
 Spawn = Callable[[Coroutine[Any, Any, None]], asyncio.Task[None]]
@@ -140,6 +140,11 @@ class Objects(Protocol):
 
     def receive(self, digest: bytes, size: int, chunks: Iterable[bytes | memoryview]) -> None:
         """Store a stream, hashing as it arrives, and fsync. Raises `ContentMismatch`; leaves nothing behind then."""
+        ...
+
+    def resume(self, digest: bytes, size: int, chunks: Callable[[int], Iterable[bytes | memoryview]]) -> None:
+        """As `receive`, from `chunks(offset)`, the bytes from there on: what arrived before is not asked for again.
+        What has arrived is kept when `chunks` raises `PeerGone`."""
         ...
 
     def read(self, digest: bytes) -> bytes:
@@ -334,9 +339,27 @@ class CatalogueStore(Rows, Protocol):
         """Entry `index` came in the pack `digest`, an object that is kept for as long as the log keeps the entry."""
         ...
 
-    def packs(self) -> Sequence[bytes]: ...
+    def packs(self) -> Sequence[tuple[int, bytes]]:
+        """All packs that are kept: the entry's index, and the digest."""
+        ...
+
+    def forget_packs(self, through: int) -> None:
+        """The log keeps the entries up to `through` no more."""
+        ...
 
     def save_state(self, index: int, digest: int, files: int, seeded: bool) -> None: ...
+
+    def begin_copy(self) -> None:
+        """What `copy` is given from now on is another catalogue, that of a peer."""
+        ...
+
+    def copy(self, rows: Iterable[Row]) -> None:
+        """More rows of it."""
+        ...
+
+    def end_copy(self, index: int, digest: int, files: int, seeded: bool, lasts: Iterable[tuple[str, Last]]) -> None:
+        """It is complete, and takes the place of the catalogue that was here, in one transaction."""
+        ...
 
 
 class RecentContents(Protocol):

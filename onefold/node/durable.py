@@ -25,7 +25,8 @@ class Keeper:
 
     Invariants: an object that no applied entry names is pinned until an entry of a later term than its holding has been
     applied (the log up to that takeover does not name it, so nothing ever will). A named one is pinned until the index
-    that named it is durable on a majority of voters, this node's folder included.
+    that named it is durable on a majority of voters, this node's folder included; a pack, also until the log has no
+    such entry any more.
     """
 
     def __init__(
@@ -47,12 +48,12 @@ class Keeper:
         self._completed = completed
         self._named: dict[bytes, int] = {}
         self._pinned: dict[bytes, int] = {}
-        self._packs: set[bytes] = set()
+        self._packs: dict[bytes, int] = {}
         self.durable = durable
 
-    def restore(self, packs: Iterable[bytes]) -> None:
+    def restore(self, packs: Iterable[tuple[int, bytes]]) -> None:
         """What the store holds from before this start: `packs`, and what is pinned, since any earlier term."""
-        self._packs.update(packs)
+        self._packs.update((digest, index) for index, digest in packs)
         for digest in self._objects.digests():
             if digest not in self._packs:
                 self._pinned[digest] = 0
@@ -64,7 +65,7 @@ class Keeper:
     def applied(self, index: int, entry: Entry, pack: Pack) -> None:
         """An entry names objects: the pack that it came in (kept with the log), and the large contents of its puts."""
         if entry.pack is None:
-            self._packs.add(entry.digest)
+            self._packs[entry.digest] = index
             self._pinned.pop(entry.digest, None)
         for batch in pack.batches:
             for command in batch.commands:
@@ -80,6 +81,11 @@ class Keeper:
             for digest in [d for d, term in self._pinned.items() if term < entry.term]:
                 del self._pinned[digest]
                 self._named[digest] = index
+
+    def trimmed(self, through: int) -> None:
+        """The log has no entry up to there any more, so nobody asks for the packs of those."""
+        for digest in [digest for digest, index in self._packs.items() if index <= through]:
+            self._named[digest] = self._packs.pop(digest)
 
     def release(self, durable_of_voters: Iterable[int], voters: int) -> None:
         """Let go of what a majority of voters has for good. `durable_of_voters`: of those that are known."""

@@ -103,3 +103,16 @@ def test_what_was_fetched_without_being_held_is_let_go_as_well(keeper: Keeper, s
     applied(keeper, 1, 5, OBJECT)
     durable(keeper, 1)
     assert store.released == [OBJECT]
+
+
+def test_a_pack_is_kept_until_the_log_is_trimmed(keeper: Keeper, store: Store) -> None:
+    keeper.restore([(1, OTHER)])
+    keeper.applied(2, Entry(RULES, 1, b"nonce123", None, OBJECT, 9), Pack((), {}))
+    durable(keeper, 5)
+    assert store.released == []
+    keeper.trimmed(1)
+    durable(keeper, 5)
+    assert store.released == [OTHER]
+    keeper.trimmed(2)
+    durable(keeper, 5)
+    assert store.released == [OTHER, OBJECT]
