@@ -171,7 +171,10 @@ class Node:
         Raises `Renewed`, or what broke: `OperatorError`, `Bug`, or an unexpected error, after which only a restart
         helps.
         """
-        self.keeper.restore(self._ports.catalogue.packs())
+        is_placed = self._ports.base.by_content
+        self.keeper.restore(
+            self._catalogue.index, self._ports.catalogue.packs(), lambda digest: bool(is_placed(digest))
+        )
         self.placer.want(unplaced)
         self.proposer.hint([Hint(ROOT_PATH, True, False, True)])
         loop = asyncio.get_running_loop()
@@ -360,6 +363,8 @@ class Node:
 
     def _leader_changed(self, leader: Leader | None, deposed: int) -> None:
         self.large.term_changed()
+        if leader is not None:
+            self.keeper.term_began(leader.term)
         if deposed and leader is not None and leader.node != self.who.name:
             self._drain()
             self.proposer.deposed(deposed)

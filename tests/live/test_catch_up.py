@@ -116,4 +116,6 @@ def test_a_node_that_is_behind_the_trimmed_log_takes_a_peers_catalogue(short: De
     busy = {b"w%d" % number for number in range(50)}
     after = inodes(away)
     assert {path for path in kept if kept[path] != after.get(path)} <= busy
-    assert {os.fsencode(path) for path, _ in short.strays("node3")} <= {b"d15/f15"} | busy  # nobody knows who wrote them
+    assert {os.fsencode(path) for path, _ in short.strays("node3")} <= {
+        b"d15/f15"
+    } | busy  # nobody knows who wrote them
