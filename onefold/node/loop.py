@@ -58,6 +58,7 @@ class Node:
             ports.peers,
             self._wrote,
             self._applied,
+            catalogue.index if joined else durable,
         )
         self.placer = Placer(
             ports.catalogue,

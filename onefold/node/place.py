@@ -267,26 +267,27 @@ class Placer:
         if digest not in self._fetching:
             task = self._spawn(self._obtain(action.row.id, digest, action.row.size))
             self._fetching[digest] = task
-        self._fetching[digest].add_done_callback(lambda _: self.want([action.row.id]))
+        self._fetching[digest].add_done_callback(lambda _: self._obtained(digest, action.row.id))
         return False
+
+    def _obtained(self, digest: bytes, id: Id) -> None:
+        self.want([id])  # first: in between the folder would pass for one that has arrived
+        self._fetching.pop(digest, None)
 
     async def _obtain(self, id: Id, digest: bytes, size: int) -> None:
         """Bring content here: from this folder, from an entry kept here, else from any peer. Tries until superseded."""
         tries = 0
-        try:
-            while self._is_current(id, digest):
-                try:
-                    if not await self.obtain_here(digest, size):
-                        await self._peers.fetch(digest, size, sorted(self._peers.connected()))
-                    return
-                except (PeerError, OperatorError) as error:
-                    tries += 1
-                    log.warning("content is not to be had yet", digest=digest.hex(), error=str(error))
-                    if isinstance(error, OperatorError):  # a full disk: only a person can mend it
-                        self._problems[id] = Problem(error.what, "", error.fix)
-                    await asyncio.sleep(min(RETRY_SECONDS_MAX, RETRY_SECONDS_MIN * 2**tries))
-        finally:
-            del self._fetching[digest]
+        while self._is_current(id, digest):
+            try:
+                if not await self.obtain_here(digest, size):
+                    await self._peers.fetch(digest, size, sorted(self._peers.connected()))
+                return
+            except (PeerError, OperatorError) as error:
+                tries += 1
+                log.warning("content is not to be had yet", digest=digest.hex(), error=str(error))
+                if isinstance(error, OperatorError):  # a full disk: only a person can mend it
+                    self._problems[id] = Problem(error.what, "", error.fix)
+                await asyncio.sleep(min(RETRY_SECONDS_MAX, RETRY_SECONDS_MIN * 2**tries))
 
     def _is_current(self, id: Id, digest: bytes) -> bool:
         row = self._catalogue.get(id)
