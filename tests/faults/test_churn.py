@@ -69,8 +69,10 @@ class Churn:
             if writers == "leader"
             else [Worker(self._churners, lambda node=node: node, 3 * PAUSE_SECONDS) for node in running.nodes]
         )
+        self.acknowledged: set[str] = set()
+        """Tokens that were in the folder when `onefold wait` had returned."""
         self.perishable: set[str] = set()
-        """Tokens that were only on a disk that lost its power, perhaps not even there."""
+        """Tokens that a loss of power may have taken: written on that machine, and not acknowledged by then."""
 
     def _random(self, node: str) -> random.Random:
         return random.Random(f"{self.random.random()} {node}")
@@ -81,14 +83,15 @@ class Churn:
         with ExitStack() as stack:
             for thread in (*self._workers, *self._readers):
                 stack.enter_context(thread.rests)
-            self.perishable |= {token for token, author in self.ledger.written.items() if author == node}
+            mine = {token for token, author in self.ledger.written.items() if author == node}
+            self.perishable |= mine - self.acknowledged
             yield
 
     def acknowledge(self) -> None:
         """What was written until now is everywhere: from now on it must outlive anything."""
         written = set(self.ledger.written)
         mended(self.running)
-        self.perishable -= written
+        self.acknowledged |= written & tokens(self.running.folder("a"))
 
     @contextmanager
     def working(self) -> Iterator[None]:
@@ -116,10 +119,10 @@ class Churn:
         folder = tokens(self.running.folder("a"))
         strays = {token for node in self.running.nodes for token in tokens(self.running.nodes[node].state / "strays")}
         seen = {token for reader in self._readers for token in reader.seen if self.ledger.written[token] != reader.node}
-        lost = self.ledger.written.keys() - folder - strays - self.ledger.gone - (self.perishable - seen)
+        lost = self.ledger.written.keys() - folder - strays - self.ledger.gone - self.perishable
         assert not lost, f"lost: {sorted(lost)}"
-        unplaced = seen - folder - self.ledger.gone
-        assert not unplaced, f"was in a folder of others, and is not in the folder any more: {sorted(unplaced)}"
+        unplaced = (seen | self.acknowledged) - folder - self.ledger.gone
+        assert not unplaced, f"was committed, and is not in the folder any more: {sorted(unplaced)}"
         found = contradictions(self._readers, self.ledger)
         assert not found, "\n".join(found)
         versions = sum(len(history) for reader in self._readers for history in reader.paths.values())
@@ -151,12 +154,12 @@ def churn(running: Machines, writers: str, seed: str, seconds: float, bad_lines:
             faults.run(min(left, 20))
             running.network.mend()
             work.acknowledge()
-    what = (
+    done = (
         f"{work.ledger.operations.total()} operations ({told(work.ledger.operations)});"
-        f" {faults.kinds.total()} faults ({told(faults.kinds)}); {work.check()}"
+        f" {faults.kinds.total()} faults ({told(faults.kinds)})"
     )
-    print(what)
-    return what
+    print(done)
+    return f"{done}; {work.check()}"
 
 
 def told(counts: dict[str, int]) -> str:
