@@ -22,7 +22,7 @@ from onefold import linux
 from onefold.config import Config
 from onefold.core import wire
 from onefold.core.catalogue import Catalogue
-from onefold.core.model import NEVER, BaseRow, Id, Present, index_of
+from onefold.core.model import Id, Kind, index_of
 from onefold.edge.etcd_process import QUOTA_BYTES
 from onefold.edge.journal import Base, CatalogueStore
 from onefold.edge.log_etcd import EtcdLog
@@ -180,6 +180,7 @@ class _Process:
             self._objects,
             cast(PeerHandler, None),  # the node, which needs the peers first; heard by nobody before `start`
         )
+        self._notice_boot()  # before the node is told whether it has joined
         stored = self._catalogue.load_state()
         who = Identity(
             name=config.name,
@@ -226,31 +227,35 @@ class _Process:
         """Put the folder in order after whatever ended the last run, and open the doors."""
         done = self._materialiser.recover(self._base.intents(), self._base, self._catalogue)
         self.node.placer.recovered(done)
-        boot = linux.boot_id()
-        if self._base.boot_id not in ("", boot) and not self._base.clean:
-            self._suspect()
-        self._base.boot_id = boot
-        self._base.clean = False
         await self._peers.start()
 
     def unplaced(self) -> Iterator[Id]:
         return self._base.differences(self._catalogue)
 
-    def _suspect(self) -> None:
-        """The machine crashed: what was put into the folder after the last sync may be half there, and is no edit.
+    def _notice_boot(self) -> None:
+        boot = linux.boot_id()
+        if self._base.boot_id not in ("", boot) and not self._base.clean:
+            self._suspect()
+        self._base.boot_id = boot
+        self._base.clean = False
 
-        Such a file is given up in the base: it is made anew from what was committed, and its bytes become a stray.
+    def _suspect(self) -> None:
+        """The machine crashed: nothing that was written after the last sync needs to be as it was written, neither in
+        the folder nor in the base. So no difference between the two is an edit.
+
+        The node joins anew: until its folder is what the catalogue says it proposes nothing, and what differs is kept
+        aside. What the base has from after the sync is read again, whatever its stat says.
         """
         durable = self._catalogue.durable
         doubtful = [id for id, version, _, _ in self._base.places() if index_of(version) > durable]
-        with self._base.transaction(), self._scanner.session():
+        log.warning("the machine crashed: what differs from the folder's version is kept aside", doubtful=len(doubtful))
+        with self._base.transaction():
+            self._base.joined = False
             for id in doubtful:
                 row = self._base.get(id)
-                if row is not None and row.content:
-                    seen = self._scanner.observe(self._base.path(id), row, True, True)
-                    if isinstance(seen, Present) and seen.content != row.content:
-                        log.warning("damaged by a crash of the machine", path=self._base.path(id))
-                        self._base.put(_given_up(row))
+                if row is not None and row.kind is not Kind.DIRECTORY:
+                    never_holds = msgspec.structs.replace(row.stat, mtime_ns=-1, ctime_ns=-1)
+                    self._base.put(msgspec.structs.replace(row, stat=never_holds))
 
     async def ended_in_order(self) -> None:
         """Nothing is suspect at the next start, whatever becomes of the machine: all is on disk before that is said."""
@@ -267,12 +272,6 @@ class _Process:
         self._contents.close()
         self._base.close()
         self._catalogue.close()
-
-
-def _given_up(row: BaseRow) -> BaseRow:
-    """`row` as the base of something that is not what it says: the plan replaces it, and what comes out is kept."""
-    nothing = msgspec.structs.replace(row.stat, mtime_ns=0, size=-1)
-    return msgspec.structs.replace(row, version=NEVER, content=b"", stat=nothing)
 
 
 def _log_to_stderr(level: str) -> None:

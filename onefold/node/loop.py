@@ -66,6 +66,7 @@ class Node:
             ports.peers,
             self._wrote,
             self._applied,
+            catalogue.index if joined else max(durable, ports.catalogue.copied),
         )
         self.catch_up = CatchUp(
             ports.log, ports.catalogue, ports.peers, ports.clock, lambda node: self.reporter.reports.get(node)

@@ -167,7 +167,7 @@ def test_a_copy_takes_the_place_of_the_catalogue(store: CatalogueStore) -> None:
     assert (store.get(Id(1)), store.child(ROOT, b"ours")) == (None, None)
     assert store.lasts() == [("b", Last(4, 5, ()))]
     assert store.packs() == []
-    assert store.load_state() == State(7, 9, 2, True, 0)
+    assert (store.load_state(), store.copied) == (State(7, 9, 2, True, 0), 7)
     with pytest.raises(sqlite3.IntegrityError):
         store.execute("INSERT INTO rows SELECT 4, parent, name, 1, 1, 1, 1, 1, 1, '' FROM rows WHERE id = 2")
 
