@@ -211,33 +211,11 @@ class _Process:
 
     async def start(self) -> None:
         """Put the folder in order after whatever ended the last run, and open the doors."""
-        done = self._materialiser.recover(self._base.intents(), self._base, self._catalogue)
-        self.node.placer.recovered(done)
-        boot = linux.boot_id()
-        if self._base.boot_id not in ("", boot) and not self._base.clean:
-            self._suspect()
-        self._base.boot_id = boot
-        self._base.clean = False
+        put_in_order(self.node, self._materialiser, self._base, self._catalogue, self._scanner, linux.boot_id())
         await self._peers.start()
 
     def unplaced(self) -> Iterator[Id]:
         return self._base.differences(self._catalogue)
-
-    def _suspect(self) -> None:
-        """The machine crashed: what was put into the folder after the last sync may be half there, and is no edit.
-
-        Such a file is given up in the base: it is made anew from what was committed, and its bytes become a stray.
-        """
-        durable = self._catalogue.durable
-        doubtful = [id for id, version, _, _ in self._base.places() if index_of(version) > durable]
-        with self._base.transaction(), self._scanner.session():
-            for id in doubtful:
-                row = self._base.get(id)
-                if row is not None and row.content:
-                    seen = self._scanner.observe(self._base.path(id), row, True, True)
-                    if isinstance(seen, Present) and seen.content != row.content:
-                        log.warning("damaged by a crash of the machine", path=self._base.path(id))
-                        self._base.put(_given_up(row))
 
     async def ended_in_order(self) -> None:
         """Nothing is suspect at the next start, whatever becomes of the machine: all is on disk before that is said."""
@@ -254,6 +232,39 @@ class _Process:
         self._contents.close()
         self._base.close()
         self._catalogue.close()
+
+
+def put_in_order(
+    node: Node,
+    materialiser: FolderMaterialiser,
+    base: Base,
+    catalogue: CatalogueStore,
+    scanner: FolderScanner,
+    boot: str,
+) -> None:
+    """Bring folder and base together after whatever ended the last run, before `node` runs in this `boot`."""
+    done = materialiser.recover(base.intents(), base, catalogue)
+    node.placer.recovered(done)
+    if base.boot_id not in ("", boot) and not base.clean:
+        _suspect(base, scanner, catalogue.durable)
+    base.boot_id = boot
+    base.clean = False
+
+
+def _suspect(base: Base, scanner: FolderScanner, durable: int) -> None:
+    """The machine crashed: what was put into the folder after the last sync may be half there, and is no edit.
+
+    Such a file is given up in the base: it is made anew from what was committed, and its bytes become a stray.
+    """
+    doubtful = [id for id, version, _, _ in base.places() if index_of(version) > durable]
+    with base.transaction(), scanner.session():
+        for id in doubtful:
+            row = base.get(id)
+            if row is not None and row.content:
+                seen = scanner.observe(base.path(id), row, True, True)
+                if isinstance(seen, Present) and seen.content != row.content:
+                    log.warning("damaged by a crash of the machine", path=base.path(id))
+                    base.put(_given_up(row))
 
 
 def _given_up(row: BaseRow) -> BaseRow:
