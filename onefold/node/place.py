@@ -240,7 +240,7 @@ class Placer:
         tries = self._tries[id] = self._tries.get(id, 0) + 1
         if tries >= PATIENCE:
             self._problems[id] = Problem(what, show(path), "it is tried again by itself")
-        delay = min(RETRY_SECONDS_MAX, RETRY_SECONDS_MIN * 2**tries)
+        delay = _retry_seconds(tries)
         asyncio.get_running_loop().call_later(delay, self._retry, id)
 
     def _retry(self, id: Id) -> None:
@@ -284,7 +284,7 @@ class Placer:
                     log.warning("content is not to be had yet", digest=digest.hex(), error=str(error))
                     if isinstance(error, OperatorError):  # a full disk: only a person can mend it
                         self._problems[id] = Problem(error.what, "", error.fix)
-                    await asyncio.sleep(min(RETRY_SECONDS_MAX, RETRY_SECONDS_MIN * 2**tries))
+                    await asyncio.sleep(_retry_seconds(tries))
         finally:
             del self._fetching[digest]
 
@@ -351,6 +351,11 @@ def _forget(base: BaseStore, row: BaseRow, lost: set[Id]) -> None:
 def _moves_back(action: Shift) -> bool:
     """Whether `action` undoes a move made in this folder: it leads to where the base has it."""
     return (action.parent, action.path.name) == (action.base.parent, action.base.name)
+
+
+def _retry_seconds(tries: int) -> float:
+    """How long to wait after so many `tries`, which may be thousands."""
+    return min(RETRY_SECONDS_MAX, RETRY_SECONDS_MIN * 2.0 ** min(tries, 16))
 
 
 def _subject(action: Action) -> Id:

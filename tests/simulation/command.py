@@ -7,20 +7,25 @@ import gc
 import multiprocessing
 import os
 import random
+import signal
 import sys
 import time
+import warnings
 from collections import Counter
 from collections.abc import Iterator
 
 from simulation.cluster import Outcome, simulate
+from simulation.virtual import Stuck
 
 COLLECT_EVERY = 20
+RUN_SECONDS_MAX = 30
+"""Of real time: only what spins within one callback takes that long."""
 
 
 def main() -> int:
     given = _arguments()
     if given.trace:
-        outcome = simulate(given.seed, trace=True)
+        outcome = run_one(given.seed, trace=True)
         print("\n".join(outcome.trace))
         print(_summary(outcome))
         return 1 if outcome.failure else 0
@@ -91,12 +96,20 @@ def _outcomes(first: int, runs: int | None, until: float | None, jobs: int) -> I
 _done = 0
 
 
-def run_one(seed: int) -> Outcome:
+def _too_long(number: int, frame: object) -> None:
+    raise Stuck(f"no end after {RUN_SECONDS_MAX} s of real time")
+
+
+def run_one(seed: int, trace: bool = False) -> Outcome:
     """One run, without the collector of garbage: what it does depends on the seed alone."""
     global _done
     gc.disable()
     sys.unraisablehook = lambda _: None  # what ended lives leave behind
-    outcome = simulate(seed)
+    warnings.simplefilter("ignore")
+    signal.signal(signal.SIGALRM, _too_long)
+    signal.alarm(RUN_SECONDS_MAX)
+    outcome = simulate(seed, trace)
+    signal.alarm(0)
     _done += 1
     if _done % COLLECT_EVERY == 0:
         gc.collect()

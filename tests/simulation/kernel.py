@@ -294,6 +294,8 @@ class Kernel:
                 raise _error(errno.ELOOP, raw)
         if flags & os.O_DIRECTORY and not found.is_dir:
             raise _error(errno.ENOTDIR, raw)
+        if writes and found.is_dir:
+            raise _error(errno.EISDIR, raw)
         fd = self._descriptor(found, writes)
         if writes and flags & os.O_TRUNC and found.data:
             self._written(found, b"")

@@ -84,7 +84,7 @@ class Network:
             del self.peers[peers.name]
         for session in list(peers.sessions.values()):
             after = DEAD_SECONDS if silently else self._latency(peers.name, session.other(peers).name)
-            self.loop.call_later(after, self.end, session)
+            self.loop.world_later(after, self.end, session)
 
     def end(self, session: Session) -> None:
         if session.open:
@@ -95,7 +95,7 @@ class Network:
 
     def _meet(self, a: str, b: str) -> None:
         if a != b:
-            self.loop.call_later(0.002 + 0.1 * self.loop.rng.random(), self._connect, a, b)
+            self.loop.world_later(0.002 + 0.1 * self.loop.rng.random(), self._connect, a, b)
 
     def _connect(self, a: str, b: str) -> None:
         one, two = self.peers.get(a), self.peers.get(b)
@@ -122,13 +122,13 @@ class Network:
             stalled = session.stalled.setdefault(target.name, [])
             stalled.append(what)
             if len(stalled) == 1:
-                self.loop.call_later(DEAD_SECONDS, self._give_up, session, target.name)
+                self.loop.world_later(DEAD_SECONDS, self._give_up, session, target.name)
             return
         at = max(
             self.loop.now + self._latency(source.name, target.name), session.busy_until.get(target.name, 0.0) + 1e-6
         )
         session.busy_until[target.name] = at
-        self.loop.call_at(at, self._deliver, session, source, target, what)
+        self.loop.world_later(at - self.loop.now, self._deliver, session, source, target, what)
 
     def _give_up(self, session: Session, target: str) -> None:
         if session.stalled.get(target):

@@ -25,8 +25,11 @@ class Killed(BaseException):
     """The process that makes this syscall is dead."""
 
 
-class Stuck(Exception):
-    """Too many callbacks for so little time: somebody spins."""
+class Stuck(BaseException):
+    """Too much is done for so little time: somebody spins."""
+
+
+LIFE: ContextVar[Life | None] = ContextVar("LIFE", default=None)
 
 
 class Life:
@@ -42,9 +45,8 @@ class Life:
         self.waking = False
         self.tasks: list[asyncio.Task[Any]] = []
         self.descriptors: set[int] = set()
-
-
-LIFE: ContextVar[Life | None] = ContextVar("LIFE", default=None)
+        self.context = copy_context()
+        self.context.run(LIFE.set, self)
 
 
 class VirtualLoop(asyncio.BaseEventLoop):
@@ -137,15 +139,15 @@ class VirtualLoop(asyncio.BaseEventLoop):
 
     def within(self, life: Life | None, callback: Callable[..., Any], *args: Any) -> None:
         """Call `callback` soon, as a part of `life`."""
-        self.call_soon(callback, *args, context=context_of(life))
+        self.call_soon(callback, *args, context=(life or self._world).context)
 
     def world_later(self, seconds: float, callback: Callable[..., Any], *args: Any) -> None:
         """Call `callback` as a part of the world, whoever asks."""
-        self.call_later(seconds, callback, *args, context=context_of(None))
+        self.call_at(self.now + seconds, callback, *args, context=self._world.context)
 
     def spawn(self, life: Life, work: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
         """A task of `life`."""
-        return context_of(life).run(self.create_task, work)
+        return life.context.run(self.create_task, work)
 
     def end(self, life: Life) -> None:
         """`life` is no more: whatever it was about to do is not done."""
@@ -169,7 +171,7 @@ class VirtualLoop(asyncio.BaseEventLoop):
         life.waking = True
         at = max(life.until, self.now + life.slow * self.rng.random() if life.slow else 0.0)
         if at > self.now:
-            self.call_at(at, self._woken, life, context=_WORLD)
+            self.call_at(at, self._woken, life, context=self._world.context)
         else:
             self._runnable.append(life)
 
@@ -218,15 +220,6 @@ class VirtualLoop(asyncio.BaseEventLoop):
             if life.slow and life.ready:
                 runnable.remove(life)
                 self._wake(life)
-
-
-def context_of(life: Life | None) -> Context:
-    context = copy_context()
-    context.run(LIFE.set, life)
-    return context
-
-
-_WORLD = context_of(None)
 
 
 class NumberedTask(asyncio.Task[Any]):
