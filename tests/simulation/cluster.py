@@ -28,7 +28,7 @@ from simulation.users import Users
 from simulation.virtual import Life, Stuck, VirtualLoop
 from simulation.witness import Broken, Witness
 
-WARM_SECONDS = 7.0
+WARM_SECONDS = 8.0
 """A cluster of which nobody is preferred has a leader after five."""
 QUIET_SECONDS_MAX = 150.0
 STEPS_MAX = 400_000
@@ -251,8 +251,9 @@ class Cluster:
             loop.world_later(rng.random() * rng.choice((0.1, 2.0)), self.start, name)
         self._keep_lease()
         self._write_back()
-        loop.run_until(WARM_SECONDS if rng.random() < 0.9 else 1.0, failed)
-        busy = rng.choice((2.0, 5.0, 12.0))
+        warm = rng.random() < 0.9
+        loop.run_until(WARM_SECONDS if warm else 1.0, lambda: failed() or (warm and self.witness.catalogue.seeded))
+        busy = rng.choice((1.0, 3.0, 8.0))
         until = loop.now + busy
         self.editing = True
         for _ in range(rng.randint(10, 50)):

@@ -19,7 +19,7 @@ from onefold import linux
 from onefold.core import wire
 from onefold.core.model import Stat
 from onefold.edge import make, materialise, move, recover, scan, watch, watched, workspace
-from onefold.node import answer, append, large, look, place, propose
+from onefold.node import answer, append, large, lead, look, place, propose
 from simulation.kernel import Kernel
 
 _COMPUTES = frozenset(("fsencode", "fsdecode", "strerror", "path"))
@@ -205,4 +205,5 @@ def knobs(rng: random.Random) -> dict[tuple[Any, str], Any]:
         (look, "PATHS_MAX"): rng.choice((5, 30, 5_000)),
         (append, "PACK_BYTES_MAX"): rng.choice((1_000, 4 << 20)),
         (propose, "GATHER_COMMANDS"): rng.choice((2, 8)),
+        (lead, "START_SECONDS"): rng.choice((0.5, 0.5, 5.0)),
     }

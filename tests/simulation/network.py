@@ -134,9 +134,7 @@ class Network:
         if session.stalled.get(target):
             self.end(session)
 
-    def _deliver(
-        self, session: Session, source: SimulatedPeers, target: SimulatedPeers, what: tuple[Any, ...]
-    ) -> None:
+    def _deliver(self, session: Session, source: SimulatedPeers, target: SimulatedPeers, what: tuple[Any, ...]) -> None:
         if session.open and target.life.alive:
             self.delivered += 1
             self.loop.within(target.life, target.take, session, source.name, what)

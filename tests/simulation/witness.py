@@ -214,4 +214,3 @@ def _of_inode(inode: Inode) -> tuple[str, int, int, bytes]:
     if kind is Kind.FILE:
         return kind.name, mode, inode.mtime_ns, wire.content_digest(inode.data).hex()[:16].encode()
     return kind.name, mode, 0, inode.data
-
