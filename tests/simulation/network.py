@@ -90,6 +90,7 @@ class Network:
         if session.open:
             session.open = False
             for end in session.ends:
+                end.sessions.pop(session.other(end).name, None)
                 self.loop.within(end.life, end.lost, session)
             self._meet(session.ends[0].name, session.ends[1].name)
 
@@ -248,8 +249,6 @@ class SimulatedPeers:
 
     def lost(self, session: Session) -> None:
         other = session.other(self).name
-        if self.sessions.get(other) is session:
-            del self.sessions[other]
         for waiting, answered in list(self._asks.values()):
             if waiting is session and not answered.done():
                 answered.set_exception(PeerGone(f"the connection to {other} closed"))
