@@ -71,7 +71,7 @@ class EtcdProcess:
 
     `members` are all members, this one included: name → peer URL. URLs name an address, as etcd listens on it; with
     `listen` another address is listened on (0.0.0.0, say) while the URLs are what others dial. `directory` holds the
-    data and `etcd.log`.
+    data and `etcd.log`. `quota_bytes` is the size of its database at which it takes nothing more.
     """
 
     name: str
@@ -84,6 +84,7 @@ class EtcdProcess:
     binary: str = "etcd"
     heartbeat_ms: int = 100
     election_ms: int = 500
+    quota_bytes: int = QUOTA_BYTES
     _child: subprocess.Popen[bytes] | None = field(default=None, init=False, repr=False)
 
     @property
@@ -116,7 +117,7 @@ class EtcdProcess:
             "election-timeout": str(self.election_ms),
             # A member that comes back from a cut must not depose a leader that works.
             "pre-vote": "true",
-            "quota-backend-bytes": str(QUOTA_BYTES),
+            "quota-backend-bytes": str(self.quota_bytes),
             "snapshot-count": str(SNAPSHOT_COUNT),
             # The log is trimmed by us, by what every voter has made durable; never by age.
             "auto-compaction-retention": "0",
