@@ -78,6 +78,7 @@ class Cluster:
         self.machines = self.witness.machines
         for name in names:
             self.machines[name] = Machine(name, self.kernel, self.witness, self.tell)
+        self.entries_kept = rng.choice((3, 8, 10_000))
         self.writers = rng.choice(("leader", "any"))
         self.preferred = rng.choice((names[0], names[0], ""))
         weights = [rng.choice((0.0, 1.0, 1.0, 4.0)) for _ in names] if self.writers == "any" else [0.2] * count
@@ -158,6 +159,7 @@ class Cluster:
             quiet_seconds=0.05,
             voters=self.voters,
             members=self.members,
+            entries_kept=self.entries_kept,
         )
 
     def _ended(self, process: Process, error: BaseException | None) -> None:

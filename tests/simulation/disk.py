@@ -10,7 +10,7 @@ from __future__ import annotations
 import errno
 import os
 import random
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -72,13 +72,13 @@ class SimulatedCatalogue(MemoryRows):
     def __init__(self, machine: Machine) -> None:
         super().__init__()
         self._machine = machine
-        self._journal = machine.catalogue
         self._packs: dict[int, bytes] = {}
         self.state = (0, 0, 0, False)
         self._durable = 0
-        quiet, self._journal = self._journal, Journal()
-        quiet.replay(self)
-        self._journal = quiet
+        self._journal = Journal()
+        self.transaction = self._journal.transaction
+        machine.catalogue.replay(self)
+        self._journal = machine.catalogue
         self.transaction = self._journal.transaction
 
     def put(self, row: Row) -> None:
@@ -97,8 +97,41 @@ class SimulatedCatalogue(MemoryRows):
         self._packs[index] = digest
         self._journal.note("keep_pack", index, digest)
 
-    def packs(self) -> Sequence[bytes]:
-        return list(self._packs.values())
+    def packs(self) -> Sequence[tuple[int, bytes]]:
+        return sorted(self._packs.items())
+
+    def forget_packs(self, through: int) -> None:
+        gone = [index for index in self._packs if index <= through]
+        for index in gone:
+            del self._packs[index]
+        if gone:
+            self._journal.note("forget_packs", through)
+
+    def begin_copy(self) -> None:
+        self._copied: dict[Id, Row] = {}
+        self._journal.note("begin_copy")
+
+    def copy(self, rows: Iterable[Row]) -> None:
+        rows = tuple(rows)
+        self._copied.update((row.id, row) for row in rows)
+        self._journal.note("copy", rows)
+
+    def end_copy(self, index: int, digest: int, files: int, seeded: bool, lasts: Iterable[tuple[str, Last]]) -> None:
+        lasts = tuple(lasts)
+        with self.transaction():
+            for row in [row for id, row in self._rows.items() if id != ROOT]:
+                self._rows.pop(row.id)
+            self._places.clear()
+            self._lasts.clear()
+            self._packs.clear()
+            for row in self._copied.values():
+                MemoryRows.put(self, row)
+            for node, last in lasts:
+                MemoryRows.set_last(self, node, last)
+            self._journal.note("end_copy", index, digest, files, seeded, lasts)
+            self.state = (index, digest, files, seeded)
+        if self._journal is self._machine.catalogue:
+            self._machine.witness.applied(self._machine.name, index, digest)
 
     def save_state(self, index: int, digest: int, files: int, seeded: bool) -> None:
         self.state = (index, digest, files, seeded)
@@ -131,6 +164,7 @@ class SimulatedBase(DictBase):
         self._values: dict[str, Any] = {}
         self._intents: dict[int, bytes] = {}
         self._journal = Journal()
+        self.transaction = self._journal.transaction
         machine.base.replay(self)
         self._journal = machine.base
         self.transaction = self._journal.transaction
@@ -239,6 +273,9 @@ class SimulatedObjects:
         self._kernel.place(self._directory, _name(digest), inode)
         self._machine.released.pop(digest, None)
 
+    def resume(self, digest: bytes, size: int, chunks: Callable[[int], Iterable[bytes | memoryview]]) -> None:
+        self.receive(digest, size, chunks(0))
+
     def read(self, digest: bytes) -> bytes:
         return self._inode(digest).data
 
@@ -322,6 +359,8 @@ class Machine:
         self.recent: dict[int, dict[bytes, bytes]] = {}
         self.released: dict[bytes, Inode] = {}
         self.strays_kept = 0
+        self.synced_index = 0
+        """Up to where the catalogue is on disk for good."""
         self.boot = 1
         """Grows with each boot."""
         kernel.mkdir(self.path)
@@ -333,6 +372,22 @@ class Machine:
         self.synced()
 
     @property
+    def applied_index(self) -> int:
+        """Up to where the catalogue has been applied here."""
+        for transaction in reversed((*self.catalogue.kept, *self.catalogue.loose)):
+            for name, arguments in transaction:
+                if name in ("save_state", "end_copy"):
+                    return int(arguments[0])
+        return 0
+
+    def wipe(self) -> None:
+        """The state directory is deleted."""
+        self.catalogue, self.base = Journal(), Journal()
+        self.base.note("set_value", "incarnation", 1_000 * self.boot)
+        self.recent.clear()
+        self.synced_index = 0
+
+    @property
     def folder(self) -> Inode:
         return self.root.entries[b"folder"]
 
@@ -340,6 +395,7 @@ class Machine:
         """Everything written until now is on disk."""
         self.catalogue.flush()
         self.base.flush()
+        self.synced_index = self.applied_index
         self.released.clear()
         for each in (self.root, *(inode for _, inode in self.root.below(b"/"))):
             each.dirty = False

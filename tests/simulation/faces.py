@@ -19,7 +19,7 @@ from onefold import linux
 from onefold.core import wire
 from onefold.core.model import Stat
 from onefold.edge import make, materialise, move, recover, scan, watch, watched, workspace
-from onefold.node import answer, append, large, lead, look, place, propose
+from onefold.node import append, fetch, give, large, lead, look, place, propose, trim
 from simulation.kernel import Kernel
 
 _COMPUTES = frozenset(("fsencode", "fsdecode", "strerror", "path"))
@@ -169,7 +169,7 @@ def installed(
     """Put the kernel in the place of the real one, and `knobs` (by module and name) in that of its constants."""
     face, calls, clock = Os(kernel), Linux(kernel, synced), Time(kernel)
     given: dict[tuple[Any, str], Any] = dict(knobs)
-    for module in (make, materialise, move, recover, scan, watch, watched, workspace, place):
+    for module in (make, materialise, move, recover, scan, watch, watched, workspace, fetch):
         given[module, "os"] = face
     for module in (make, materialise, move, recover, scan, watch, watched, workspace):
         if hasattr(module, "linux"):
@@ -178,8 +178,8 @@ def installed(
         given[module, "time"] = clock
     for module in (append, large):
         given[module, "secrets"] = Secrets(rng)
-    given[workspace, "open"] = given[place, "open"] = _opener(kernel)
-    given[answer, "Path"] = SimulatedPath
+    given[workspace, "open"] = given[fetch, "open"] = _opener(kernel)
+    given[give, "Path"] = SimulatedPath
     SimulatedPath.kernel = kernel
     before = {(module, name): module.__dict__.get(name, _KEPT) for module, name in given}
     try:
@@ -205,5 +205,11 @@ def knobs(rng: random.Random) -> dict[tuple[Any, str], Any]:
         (look, "PATHS_MAX"): rng.choice((5, 30, 5_000)),
         (append, "PACK_BYTES_MAX"): rng.choice((1_000, 4 << 20)),
         (propose, "GATHER_COMMANDS"): rng.choice((2, 8)),
+        (fetch, "SMALL_BYTES_MAX"): rng.choice((100, 1 << 20)),
+        (fetch, "GIVE_COUNT"): rng.choice((1, 3, 256)),
+        (fetch, "HERE_BYTES_MAX"): rng.choice((500, 32 << 20)),
+        (give, "PAGE_ROWS"): rng.choice((1, 4, 1_000)),
+        (give, "GIVE_BYTES_MAX"): rng.choice((1_000, 4 << 20)),
+        (trim, "TIDY_SECONDS"): rng.choice((0.5, 2.0)),
         (lead, "START_SECONDS"): rng.choice((0.5, 0.5, 5.0)),
     }

@@ -14,7 +14,7 @@ from onefold.edge.scan import FolderScanner
 from onefold.edge.watch import InotifyWatcher
 from onefold.errors import OnefoldError
 from onefold.node.given import Identity, Ports
-from onefold.node.loop import Node
+from onefold.node.loop import Node, Renewed
 from onefold.run import put_in_order
 from simulation.disk import (
     Machine,
@@ -132,4 +132,4 @@ class Process:
 
 def is_expected(error: BaseException | None) -> bool:
     """Whether a node may end so: only for what an operator must mend."""
-    return isinstance(error, OSError) or (isinstance(error, OnefoldError) and type(error).__name__ == "OperatorError")
+    return isinstance(error, OSError | Renewed) or (isinstance(error, OnefoldError) and type(error).__name__ == "OperatorError")

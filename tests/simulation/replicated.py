@@ -25,16 +25,22 @@ ASKING: ContextVar[str] = ContextVar("ASKING", default="")
 
 
 class WatchedCluster(MemoryCluster):
-    """What a majority of etcd holds; `wrote()` is called after each write."""
+    """What a majority of etcd holds; `wrote()` is called after each write, `trimmed(through)`
+    when entries were forgotten."""
 
-    def __init__(self, wrote: Callable[[], None]) -> None:
+    def __init__(self, wrote: Callable[[], None], trimmed: Callable[[int], None]) -> None:
         super().__init__()
         self._wrote = wrote
+        self._trimmed = trimmed
 
     def write(self) -> int:
         revision = super().write()
         self._wrote()
         return revision
+
+    def trim(self, through: int) -> None:
+        super().trim(through)
+        self._trimmed(through)
 
 
 class Requests:
@@ -81,6 +87,15 @@ class RemoteLog:
 
     async def resign(self, term: int) -> None:
         return await self._ask(lambda: self._memory.resign(term))
+
+    async def first(self) -> int:
+        return await self._ask(self._memory.first)
+
+    async def trim(self, term: int, through: int) -> None:
+        return await self._ask(lambda: self._memory.trim(term, through))
+
+    async def tidy(self, leads: bool) -> None:
+        """Nothing to be kept small."""
 
     async def entries(self, first: int) -> AsyncIterator[tuple[int, bytes]]:
         async for entry in self._memory.entries(first):

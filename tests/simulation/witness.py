@@ -32,7 +32,7 @@ class Broken(BaseException):
 class Witness:
     def __init__(self, tell: Callable[[str, str], None]) -> None:
         self._tell = tell
-        self.cluster = WatchedCluster(self._log_changed)
+        self.cluster = WatchedCluster(self._log_changed, self._log_trimmed)
         self.machines: dict[str, Machine] = {}
         self.voters: tuple[str, ...] = ()
         self.catalogue = Catalogue(MemoryRows())
@@ -85,6 +85,12 @@ class Witness:
             for batch in pack.batches
         )
         self._tell(asking, f"entry {head}: {what}")
+
+    def _log_trimmed(self, through: int) -> None:
+        have = [name for name in self.voters if self.machines[name].synced_index >= through]
+        self._tell("", f"the log is trimmed through {through}")
+        if len(have) <= len(self.voters) // 2:
+            self.broken("G2", f"the log was trimmed through {through}, which only {have} have on disk")
 
     def _held(self, index: int, entry: Entry) -> bytes:
         holders = [name for name in self.voters if self._has_object(name, entry.digest)]
