@@ -47,6 +47,8 @@ INLINE_BYTES_MAX = 1 << 20
 """A slice that writes more is carried out in a thread."""
 RETRY_SECONDS_MIN = 0.02
 RETRY_SECONDS_MAX = 5.0
+REFUSED_SECONDS = 1.0
+"""After so long, what could not be kept aside is looked at again."""
 PATIENCE = 6
 """Tries after which a path that still differs is a problem for a person to see; `in_place` no longer waits for it."""
 
@@ -256,11 +258,14 @@ class Placer:
                 lost.append(action.base.id)  # what was moved is kept aside, and made anew where it belongs
                 if action.source is not None:
                     self._look_again(action.source)
-            self._look_again(result.path)
             if isinstance(result, Failed):
                 log.warning("the folder refused", path=show(result.path), reason=result.reason)
-            reason = result.reason if isinstance(result, Failed) else "it was changed here"
-            self._later(_subject(action), reason, result.path)
+                seconds = self._later(_subject(action), result.reason, result.path)
+                # Not at once: as long as the folder refuses, what is found there is found again and again.
+                asyncio.get_running_loop().call_later(seconds, self._look_again, result.path)
+            else:
+                self._later(_subject(action), "it was changed here", result.path)
+                self._look_again(result.path)
         # Last: what was done to it in the same run is not to outlive it.
         rows.update(dict.fromkeys(lost))
         self._dirty.update(lost)
@@ -275,14 +280,16 @@ class Placer:
 
     # -------------------------------------------------------------------------------------------- trying again
 
-    def _later(self, id: Id, what: str, path: RelPath) -> None:
+    def _later(self, id: Id, what: str, path: RelPath) -> float:
+        """Try `id` again after as many seconds as this answers."""
         if id == NEW:
-            return
+            return REFUSED_SECONDS
         tries = self._tries[id] = self._tries.get(id, 0) + 1
         if tries >= PATIENCE:
             self._problems[id] = Problem(what, show(path), "it is tried again by itself")
         delay = retry_seconds(tries, RETRY_SECONDS_MIN, RETRY_SECONDS_MAX)
         asyncio.get_running_loop().call_later(delay, self._retry, id)
+        return delay
 
     def _retry(self, id: Id) -> None:
         if id in self._tries:

@@ -165,6 +165,7 @@ class SimulatedBase(DictBase):
         self._intents: dict[int, bytes] = {}
         self._journal = Journal()
         self.transaction = self._journal.transaction
+        machine.based = self.rows
         machine.base.replay(self)
         self._journal = machine.base
         self.transaction = self._journal.transaction
@@ -359,6 +360,8 @@ class Machine:
         self.recent: dict[int, dict[bytes, bytes]] = {}
         self.released: dict[bytes, Inode] = {}
         self.strays_kept = 0
+        self.based: dict[Id, BaseRow] = {}
+        """The rows of the base, as the last process had them."""
         self.synced_index = 0
         """Up to where the catalogue is on disk for good."""
         self.boot = 1

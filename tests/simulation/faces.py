@@ -196,7 +196,10 @@ def installed(
 
 def knobs(rng: random.Random) -> dict[tuple[Any, str], Any]:
     """Constants small enough for a small folder to reach what they bound."""
+    small, given = rng.choice(((100, 1_000), (1 << 20, 4 << 20)))
     return {
+        (fetch, "SMALL_BYTES_MAX"): small,
+        (give, "GIVE_BYTES_MAX"): given,
         (wire, "ENTRY_BYTES_MAX"): rng.choice((400, 700, 16 * 1024)),
         (make, "LARGE_BYTES"): rng.choice((100, 1 << 20)),
         (place, "SLICE"): rng.choice((1, 3, 256)),
@@ -205,11 +208,9 @@ def knobs(rng: random.Random) -> dict[tuple[Any, str], Any]:
         (look, "PATHS_MAX"): rng.choice((5, 30, 5_000)),
         (append, "PACK_BYTES_MAX"): rng.choice((1_000, 4 << 20)),
         (propose, "GATHER_COMMANDS"): rng.choice((2, 8)),
-        (fetch, "SMALL_BYTES_MAX"): rng.choice((100, 1 << 20)),
         (fetch, "GIVE_COUNT"): rng.choice((1, 3, 256)),
         (fetch, "HERE_BYTES_MAX"): rng.choice((500, 32 << 20)),
         (give, "PAGE_ROWS"): rng.choice((1, 4, 1_000)),
-        (give, "GIVE_BYTES_MAX"): rng.choice((1_000, 4 << 20)),
         (trim, "TIDY_SECONDS"): rng.choice((0.5, 2.0)),
         (lead, "START_SECONDS"): rng.choice((0.5, 0.5, 5.0)),
     }

@@ -135,9 +135,11 @@ class Witness:
             del self._based[key]
 
     def synced(self, name: str, image: Inode) -> None:
-        self._durable.setdefault(name, set()).update(
-            wire.content_digest(inode.data) for _, inode in image.entries[b"folder"].below() if inode.is_file
-        )
+        """A sync of that machine is complete. Whatever its base has was there: its user may have overwritten it."""
+        durable = self._durable.setdefault(name, set())
+        durable.update(wire.content_digest(inode.data) for _, inode in image.entries[b"folder"].below())
+        if name in self.machines:
+            durable.update(row.content for row in self.machines[name].based.values())
 
     def released(self, name: str, digest: bytes) -> None:
         if name not in self.voters or not self._is_current(digest):
