@@ -260,6 +260,7 @@ def put_in_order(
     node.placer.recovered(done)
     if base.boot_id not in ("", boot) and not base.clean:
         _suspect(base, scanner, catalogue.durable)
+        node.crashed()
     base.boot_id = boot
     base.clean = False
 

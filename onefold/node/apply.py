@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from itertools import islice
 
 import structlog
@@ -58,6 +58,20 @@ class Applier:
                 pack = await self._pack(index, entry)
                 if index > self._catalogue.index:  # our own append may have brought it meanwhile
                     self._apply(index, entry, pack)
+
+    async def recall(self, first: int) -> AsyncIterator[dict[bytes, bytes]]:
+        """The small contents that came with the entries from `first` to the newest applied one, as far as the log still
+        holds those; kept again among the recent contents."""
+        last = self._catalogue.index
+        first = max(first, await self._log.first())
+        if first > last:
+            return
+        async for index, data in self._log.entries(first):
+            contents = (await self._pack(index, wire.decode_entry(data))).contents
+            self._contents.remember(index, contents)
+            yield contents
+            if index == last:
+                return
 
     def expect(self, digest: bytes, pack: Pack) -> None:
         """This node is about to append an entry that names `pack`: it may come by the watch first."""

@@ -106,6 +106,8 @@ class Fetcher:
             if digest not in self._here:
                 self._here[digest] = data
                 self._here_bytes += len(data)
+            if digest in self._queue:
+                self._arrived(self._queue.pop(digest).ids)
 
     def placed(self, digests: Iterable[bytes]) -> None:
         """The folder has taken these, as far as can be told; who wants them besides asks again."""

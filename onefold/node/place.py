@@ -236,7 +236,7 @@ class Placer:
         rows: dict[Id, BaseRow | None] = {}
         lost: list[Id] = []
         for action, result in zip(actions, results, strict=True):
-            if isinstance(action, Make) and isinstance(result, Done) and self._is_elsewhere(result.base, rows):
+            if isinstance(action, Make) and isinstance(result, Done) and self._has_no_place(result.base, rows):
                 result = Edited(action.row.id, action.path)
             if isinstance(result, Done):
                 if isinstance(action, Aside) and result.base is None:
@@ -271,9 +271,16 @@ class Placer:
         self._dirty.update(lost)
         return rows
 
-    def _is_elsewhere(self, made: BaseRow | None, rows: Mapping[Id, BaseRow | None]) -> bool:
+    def _has_no_place(self, made: BaseRow | None, rows: Mapping[Id, BaseRow | None]) -> bool:
+        """Whether `made` cannot be a row of the base yet: it is another's, or its directory has no row."""
+        if made is None:
+            return False
+        homeless = made.parent != ROOT and rows.get(made.parent, self._base.get(made.parent)) is None
+        return homeless or self._is_elsewhere(made, rows)
+
+    def _is_elsewhere(self, made: BaseRow, rows: Mapping[Id, BaseRow | None]) -> bool:
         """Whether the directory adopted as `made` is one that the base has under another id: it was moved there."""
-        if made is None or made.kind is not Kind.DIRECTORY:
+        if made.kind is not Kind.DIRECTORY:
             return False
         known = self._base.by_inode(made.stat.ino, made.stat.btime_ns)
         return known is not None and known.id != made.id and rows.get(known.id, known) is not None
