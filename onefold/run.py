@@ -180,8 +180,8 @@ class _Process:
             self._objects,
             cast(PeerHandler, None),  # the node, which needs the peers first; heard by nobody before `start`
         )
-        self._notice_boot()  # before the node is told whether it has joined
         stored = self._catalogue.load_state()
+        notice_boot(self._base, stored.durable, linux.boot_id())
         who = Identity(
             name=config.name,
             incarnation=incarnation,
@@ -232,31 +232,6 @@ class _Process:
     def unplaced(self) -> Iterator[Id]:
         return self._base.differences(self._catalogue)
 
-    def _notice_boot(self) -> None:
-        boot = linux.boot_id()
-        if self._base.boot_id not in ("", boot) and not self._base.clean:
-            self._suspect()
-        self._base.boot_id = boot
-        self._base.clean = False
-
-    def _suspect(self) -> None:
-        """The machine crashed: nothing that was written after the last sync needs to be as it was written, neither in
-        the folder nor in the base. So no difference between the two is an edit.
-
-        The node joins anew: until its folder is what the catalogue says it proposes nothing, and what differs is kept
-        aside. What the base has from after the sync is read again, whatever its stat says.
-        """
-        durable = self._catalogue.durable
-        doubtful = [id for id, version, _, _ in self._base.places() if index_of(version) > durable]
-        log.warning("the machine crashed: what differs from the folder's version is kept aside", doubtful=len(doubtful))
-        with self._base.transaction():
-            self._base.joined = False
-            for id in doubtful:
-                row = self._base.get(id)
-                if row is not None and row.kind is not Kind.DIRECTORY:
-                    never_holds = msgspec.structs.replace(row.stat, mtime_ns=-1, ctime_ns=-1)
-                    self._base.put(msgspec.structs.replace(row, stat=never_holds))
-
     async def ended_in_order(self) -> None:
         """Nothing is suspect at the next start, whatever becomes of the machine: all is on disk before that is said."""
         if self.node.applier.index > self.node.keeper.durable:
@@ -272,6 +247,28 @@ class _Process:
         self._contents.close()
         self._base.close()
         self._catalogue.close()
+
+
+def notice_boot(base: Base, durable: int, boot: str) -> None:
+    """Call it before the node is told whether it has joined. `durable`: the index that the catalogue has so.
+
+    If the machine crashed, nothing that was written after the last sync needs to be as it was written, neither in the
+    folder nor in the base. So no difference between the two is an edit: the node joins anew. Until its folder is what
+    the catalogue says it proposes nothing, and what differs is kept aside. What the base has from after the sync is
+    read again, whatever its stat says.
+    """
+    if base.boot_id not in ("", boot) and not base.clean:
+        doubtful = [id for id, version, _, _ in base.places() if index_of(version) > durable]
+        log.warning("the machine crashed: what differs from the folder's version is kept aside", doubtful=len(doubtful))
+        with base.transaction():
+            base.joined = False
+            for id in doubtful:
+                row = base.get(id)
+                if row is not None and row.kind is not Kind.DIRECTORY:
+                    never_holds = msgspec.structs.replace(row.stat, mtime_ns=-1, ctime_ns=-1)
+                    base.put(msgspec.structs.replace(row, stat=never_holds))
+    base.boot_id = boot
+    base.clean = False
 
 
 def _log_to_stderr(level: str) -> None:

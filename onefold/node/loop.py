@@ -12,7 +12,7 @@ from onefold.core.catalogue import Catalogue
 from onefold.core.messages import Problem, Report
 from onefold.core.model import Applied, Entry, Id, Pack
 from onefold.core.paths import ROOT_PATH, RelPath
-from onefold.errors import Bug, LogTrimmed, OperatorError, PeerError, UserError
+from onefold.errors import Bug, LogTrimmed, LogUnavailable, OperatorError, PeerError, UserError
 from onefold.node.answer import Answerer
 from onefold.node.append import Appender
 from onefold.node.apply import Applier
@@ -35,6 +35,7 @@ from onefold.ports import Hint, Leader
 DIGESTS_TOLD = 16
 DRAIN_SECONDS = 1.0
 STOP_SECONDS = 3.0
+RETRY_SECONDS = 0.2
 
 log = structlog.get_logger()
 
@@ -66,6 +67,7 @@ class Node:
             ports.peers,
             self._wrote,
             self._applied,
+            lambda contents: self.fetcher.bring(contents),
             catalogue.index if joined else max(durable, ports.catalogue.copied),
         )
         self.catch_up = CatchUp(
@@ -186,7 +188,7 @@ class Node:
                     self._follow(),
                     self.elector.follow(),
                     self.elector.run(),
-                    self.placer.run(),
+                    self._place(),
                     self.proposer.run(),
                     self.sweeper.run(),
                     self.sweeper.resolve(),
@@ -198,6 +200,22 @@ class Node:
                     self._spawn(_endless(station))
         finally:
             loop.remove_reader(self._ports.watcher.fileno())
+
+    async def _place(self) -> None:
+        """Place for ever. A node without a base does so only from where the log is now: its catalogue may be older than
+        what stands in its folder, which must not go back (G4)."""
+        if not self._joined:
+            await self.applier.reach(await self._head())
+        await self.placer.run()
+
+    async def _head(self) -> int:
+        """The index of the log's newest entry, once the log answers."""
+        while True:
+            try:
+                return await self._ports.log.head()
+            except LogUnavailable as error:
+                log.warning("the log does not answer", error=str(error))
+                await self._ports.clock.sleep(RETRY_SECONDS)
 
     async def _follow(self) -> None:
         """Follow the log for ever; where it does not reach back far enough, take over from a peer, and start anew."""

@@ -33,6 +33,7 @@ from onefold.core.paths import RelPath, show
 from onefold.core.plan import plan
 from onefold.core.views import RowView
 from onefold.node.fetch import Fetcher
+from onefold.node.waiting import retry_seconds
 from onefold.ports import BaseStore, Materialiser
 
 SLICE = 256
@@ -46,6 +47,8 @@ INLINE_BYTES_MAX = 1 << 20
 """A slice that writes more is carried out in a thread."""
 RETRY_SECONDS_MIN = 0.02
 RETRY_SECONDS_MAX = 5.0
+REFUSED_SECONDS = 1.0
+"""After so long, what could not be kept aside is looked at again."""
 PATIENCE = 6
 """Tries after which a path that still differs is a problem for a person to see; `in_place` no longer waits for it."""
 
@@ -233,7 +236,7 @@ class Placer:
         rows: dict[Id, BaseRow | None] = {}
         lost: list[Id] = []
         for action, result in zip(actions, results, strict=True):
-            if isinstance(action, Make) and isinstance(result, Done) and self._is_elsewhere(result.base, rows):
+            if isinstance(action, Make) and isinstance(result, Done) and self._has_no_place(result.base, rows):
                 result = Edited(action.row.id, action.path)
             if isinstance(result, Done):
                 if isinstance(action, Aside) and result.base is None:
@@ -255,33 +258,45 @@ class Placer:
                 lost.append(action.base.id)  # what was moved is kept aside, and made anew where it belongs
                 if action.source is not None:
                     self._look_again(action.source)
-            self._look_again(result.path)
             if isinstance(result, Failed):
                 log.warning("the folder refused", path=show(result.path), reason=result.reason)
-            reason = result.reason if isinstance(result, Failed) else "it was changed here"
-            self._later(_subject(action), reason, result.path)
+                seconds = self._later(_subject(action), result.reason, result.path)
+                # Not at once: as long as the folder refuses, what is found there is found again and again.
+                asyncio.get_running_loop().call_later(seconds, self._look_again, result.path)
+            else:
+                self._later(_subject(action), "it was changed here", result.path)
+                self._look_again(result.path)
         # Last: what was done to it in the same run is not to outlive it.
         rows.update(dict.fromkeys(lost))
         self._dirty.update(lost)
         return rows
 
-    def _is_elsewhere(self, made: BaseRow | None, rows: Mapping[Id, BaseRow | None]) -> bool:
+    def _has_no_place(self, made: BaseRow | None, rows: Mapping[Id, BaseRow | None]) -> bool:
+        """Whether `made` cannot be a row of the base yet: it is another's, or its directory has no row."""
+        if made is None:
+            return False
+        homeless = made.parent != ROOT and rows.get(made.parent, self._base.get(made.parent)) is None
+        return homeless or self._is_elsewhere(made, rows)
+
+    def _is_elsewhere(self, made: BaseRow, rows: Mapping[Id, BaseRow | None]) -> bool:
         """Whether the directory adopted as `made` is one that the base has under another id: it was moved there."""
-        if made is None or made.kind is not Kind.DIRECTORY:
+        if made.kind is not Kind.DIRECTORY:
             return False
         known = self._base.by_inode(made.stat.ino, made.stat.btime_ns)
         return known is not None and known.id != made.id and rows.get(known.id, known) is not None
 
     # -------------------------------------------------------------------------------------------- trying again
 
-    def _later(self, id: Id, what: str, path: RelPath) -> None:
+    def _later(self, id: Id, what: str, path: RelPath) -> float:
+        """Try `id` again after as many seconds as this answers."""
         if id == NEW:
-            return
+            return REFUSED_SECONDS
         tries = self._tries[id] = self._tries.get(id, 0) + 1
         if tries >= PATIENCE:
             self._problems[id] = Problem(what, show(path), "it is tried again by itself")
-        delay = min(RETRY_SECONDS_MAX, RETRY_SECONDS_MIN * 2**tries)
+        delay = retry_seconds(tries, RETRY_SECONDS_MIN, RETRY_SECONDS_MAX)
         asyncio.get_running_loop().call_later(delay, self._retry, id)
+        return delay
 
     def _retry(self, id: Id) -> None:
         if id in self._tries:

@@ -282,9 +282,11 @@ class Proposer:
             for claim in found.claims:
                 log.warning("an edit on a node that does not lead", path=show(claim.path))
             self._hurry()
+            # What is so already is being tried, as patiently as need be.
+            rows = {id: row for id, row in reverted.rows.items() if self._base.get(id) != row}
             with self._base.transaction():
-                lost = store(self._base, reverted.rows)
-            self._placer.want(lost | reverted.rows.keys(), reverted.actions)
+                lost = store(self._base, rows)
+            self._placer.want(lost | rows.keys(), reverted.actions)
             self._placer.retry()
         else:
             for path, due in taken.items():

@@ -16,3 +16,9 @@ async def happened(event: asyncio.Event, seconds: float | None) -> bool:
     except TimeoutError:
         return False
     return True
+
+
+def retry_seconds(tries: int, least: float, most: float) -> float:
+    """How long to wait before another try after `tries`, be they thousands: twice as long each time, from twice the
+    `least` to `most`."""
+    return min(most, least * 2.0 ** min(tries, 64))
