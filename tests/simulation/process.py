@@ -1,5 +1,5 @@
-"""A node's process on a simulated machine: the real node and the real edges of the folder, started as `onefold.run` does
-it, and ended in every way that a process can end."""
+"""A node's process on a simulated machine: the real node and the real edges of the folder, started as `onefold.run`
+does it, and ended in every way that a process can end."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from onefold.core.catalogue import Catalogue
 from onefold.edge.materialise import FolderMaterialiser
 from onefold.edge.scan import FolderScanner
 from onefold.edge.watch import InotifyWatcher
-from onefold.errors import OnefoldError
+from onefold.errors import OperatorError
 from onefold.node.given import Identity, Ports
 from onefold.node.loop import Node, Renewed
 from onefold.run import put_in_order
@@ -131,5 +131,5 @@ class Process:
 
 
 def is_expected(error: BaseException | None) -> bool:
-    """Whether a node may end so: only for what an operator must mend."""
-    return isinstance(error, OSError | Renewed) or (isinstance(error, OnefoldError) and type(error).__name__ == "OperatorError")
+    """Whether a node may end so: for what an operator must mend, or to start anew on another catalogue."""
+    return isinstance(error, OSError | Renewed) or type(error) is OperatorError

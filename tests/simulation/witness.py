@@ -1,24 +1,43 @@
 """Who sees everything, and says at once when a guarantee is broken.
 
-G1: every node's catalogue at an index has the digest that a catalogue of the witness's own has there. G2: what an entry
-names is durable on a majority when it is committed, and stays so while it is current. G3: no process of a node destroys
-bytes of a user that are neither committed nor elsewhere on that machine. G4: only versions that somebody wrote appear in
-a folder, at once and whole, and never an older one after a newer. G6: only the leader of a term appends in it. G5 is
-for the end: every folder is the catalogue.
+G1: every node's catalogue at an index has the digest that a catalogue of the witness's own has there. G2: what an
+entry names is durable on a majority when it is committed, and stays so while it is current; the log is trimmed only
+behind that. G3: no process of a node destroys bytes of a user that are neither committed nor elsewhere on that machine,
+and no edit takes the place of a version that its author had not seen. G4: only versions that somebody wrote appear in a
+folder, at once and whole, and never an older one after a newer. G6: only the leader of a term appends in it. G5 is for
+the end: every folder is the catalogue, and every node at rest.
 """
 
 from __future__ import annotations
 
 import stat
-from collections.abc import Callable, Iterator
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
 
 from onefold.core import wire
 from onefold.core.catalogue import Catalogue
-from onefold.core.model import NEVER, ROOT, BaseRow, Entry, Id, Kind, Pack, Put, Row
+from onefold.core.model import (
+    NEVER,
+    NEW,
+    ROOT,
+    Applied,
+    BaseRow,
+    Batch,
+    Command,
+    Entry,
+    Id,
+    Kind,
+    Move,
+    Outcome,
+    Pack,
+    Put,
+    Remove,
+    Row,
+)
 from onefold.core.paths import ROOT_PATH, RelPath, show
 from onefold.core.rows import MemoryRows
 from simulation.disk import Machine
-from simulation.kernel import META, Inode
+from simulation.kernel import Inode
 from simulation.replicated import ASKING, WatchedCluster
 from simulation.virtual import Life
 
@@ -79,12 +98,8 @@ class Witness:
         for change in applied.changes.values():
             if change.after is not None and change.after.kind is Kind.FILE:
                 self._history.add(change.after.content)
-        what = ", ".join(
-            f"{batch.origin.node}#{batch.origin.incarnation}.{batch.origin.sequence}"
-            f"[{' '.join(_command(c, o) for c, o in zip(batch.commands, applied.outcomes[batch.origin], strict=False))}]"
-            for batch in pack.batches
-        )
-        self._tell(asking, f"entry {head}: {what}")
+        self._tell(asking, f"entry {head}: {', '.join(_batch(b, applied.outcomes[b.origin]) for b in pack.batches)}")
+        self._check_edits(pack, applied)
 
     def _log_trimmed(self, through: int) -> None:
         have = [name for name in self.voters if self.machines[name].synced_index >= through]
@@ -110,6 +125,17 @@ class Witness:
                     holders = [name for name in self.voters if self._has_object(name, c.content)]
                     if len(holders) <= len(self.voters) // 2:
                         self.broken("G2", f"only {holders} hold {show(c.name)} of entry {index}, which is committed")
+
+    def _check_edits(self, pack: Pack, applied: Applied) -> None:
+        """An accepted edit had seen what it replaced. Only of ids that one command of the pack is about."""
+        about = Counter(getattr(command, "id", NEW) for batch in pack.batches for command in batch.commands)
+        for batch in pack.batches:
+            for c in batch.commands:
+                change = applied.changes.get(c.id) if isinstance(c, Put) and about[c.id] == 1 else None
+                before, after = (change.before, change.after) if change is not None else (None, None)
+                if isinstance(c, Put) and before is not None and after is not None and before.content != after.content:
+                    if before.version != c.expect:
+                        self.broken("G3", f"{show(c.name)} of {batch.origin.node} replaced a version it had not seen")
 
     def _has_object(self, name: str, digest: bytes) -> bool:
         return digest.hex().encode() in self.machines[name].root.entries[b"objects"].entries
@@ -190,7 +216,7 @@ class Witness:
         expected = {bytes(path): _of_row(row) for path, row in self.tree()}
         found = []
         for name, machine in sorted(self.machines.items()):
-            there = {path: _of_inode(inode) for path, inode in machine.folder.below() if not path.startswith(META)}
+            there = {path: _of_inode(inode) for path, inode in machine.folder.below()}
             if there != expected:
                 for path in sorted(expected.keys() | there.keys()):
                     if expected.get(path) != there.get(path):
@@ -205,10 +231,15 @@ class Witness:
             self.broken("G5", "; ".join(differences[:4]))
 
 
-def _command(c: object, outcome: object) -> str:
-    name = type(c).__name__.lower()
-    told = show(getattr(c, "name", b"")) or f"{getattr(c, 'id', 0):x}"
-    return f"{name} {told}" + ("" if getattr(outcome, "accepted", True) else f" REJECTED: {outcome.reason}")  # type: ignore[attr-defined]
+def _batch(batch: Batch, outcomes: Sequence[Outcome]) -> str:
+    origin = batch.origin
+    done = " ".join(_command(c, o) for c, o in zip(batch.commands, outcomes, strict=False))
+    return f"{origin.node}#{origin.incarnation}.{origin.sequence}[{done}]"
+
+
+def _command(c: Command, outcome: Outcome) -> str:
+    told = show(c.name) if isinstance(c, Put | Move) else f"{c.id:x}" if isinstance(c, Remove) else ""
+    return f"{type(c).__name__.lower()} {told}".rstrip() + ("" if outcome.accepted else f" REJECTED: {outcome.reason}")
 
 
 def _of_row(row: Row) -> tuple[str, int, int, bytes]:
