@@ -18,7 +18,7 @@ from simulation.cluster import Outcome, simulate
 from simulation.virtual import Stuck
 
 COLLECT_EVERY = 20
-RUN_SECONDS_MAX = 12
+RUN_SECONDS_MAX = 60
 """Of real time: only what spins within one callback takes that long."""
 
 

@@ -23,6 +23,7 @@ from onefold.core.model import (
     Applied,
     BaseRow,
     Batch,
+    Change,
     Command,
     Entry,
     Id,
@@ -131,10 +132,9 @@ class Witness:
         about = Counter(getattr(command, "id", NEW) for batch in pack.batches for command in batch.commands)
         for batch in pack.batches:
             for c in batch.commands:
-                change = applied.changes.get(c.id) if isinstance(c, Put) and about[c.id] == 1 else None
-                before, after = (change.before, change.after) if change is not None else (None, None)
-                if isinstance(c, Put) and before is not None and after is not None and before.content != after.content:
-                    if before.version != c.expect:
+                if isinstance(c, Put) and about[c.id] == 1 and c.id in applied.changes:
+                    change = applied.changes[c.id]
+                    if change.before is not None and _replaced(change) and change.before.version != c.expect:
                         self.broken("G3", f"{show(c.name)} of {batch.origin.node} replaced a version it had not seen")
 
     def _has_object(self, name: str, digest: bytes) -> bool:
@@ -229,6 +229,11 @@ class Witness:
         differences = self.differences()
         if differences:
             self.broken("G5", "; ".join(differences[:4]))
+
+
+def _replaced(change: Change) -> bool:
+    """Whether there is other content now."""
+    return change.before is not None and change.after is not None and change.before.content != change.after.content
 
 
 def _batch(batch: Batch, outcomes: Sequence[Outcome]) -> str:
