@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
+import msgspec
 import structlog
 
 from onefold.core.messages import Problem, Progress
@@ -245,7 +246,7 @@ class Placer:
                     continue
                 if isinstance(action, Replace) and action.base.id != action.row.id:
                     rows[action.base.id] = None
-                rows[result.id] = result.base
+                rows[result.id] = self._moved(action, result.base) if isinstance(action, Shift) else result.base
                 if result.adopted and isinstance(action, Make):
                     self._look_into(action.path)
                 self._settled(result.id)
@@ -270,6 +271,13 @@ class Placer:
         rows.update(dict.fromkeys(lost))
         self._dirty.update(lost)
         return rows
+
+    def _moved(self, action: Shift, moved: BaseRow | None) -> BaseRow | None:
+        """`moved`, or what the base has learned of it since the plan was made, at its new place."""
+        now = self._base.get(action.base.id)
+        if moved is None or now is None or now.version == action.base.version:
+            return moved
+        return msgspec.structs.replace(now, parent=moved.parent, name=moved.name, placed=moved.placed)
 
     def _has_no_place(self, made: BaseRow | None, rows: Mapping[Id, BaseRow | None]) -> bool:
         """Whether `made` cannot be a row of the base yet: it is another's, or its directory has no row."""

@@ -204,3 +204,12 @@ async def test_what_the_folder_has_taken_takes_no_memory(world: World) -> None:
     world.fetcher.clear()
     assert not world.fetcher.has(digest_of(2))
     assert world.fetcher.get(fetch.EMPTY) == b""
+
+
+async def test_what_comes_by_itself_while_it_is_wanted_has_arrived(tmp_path: Path) -> None:
+    world = World(tmp_path)
+    world.fetcher.want(Id(4), digest_of(4), 1)
+    world.fetcher.bring({digest_of(4): b"4"})
+    assert world.came == [4]
+    assert len(world.fetcher) == 0
+    assert world.fetcher.get(digest_of(4)) == b"4"

@@ -31,7 +31,7 @@ from simulation.witness import Broken, Witness
 WARM_SECONDS = 8.0
 """A cluster of which nobody is preferred has a leader after five."""
 QUIET_SECONDS_MAX = 150.0
-STEPS_MAX = 400_000
+STEPS_MAX = 100_000
 RACES_MAX = 30
 """Edits between two syscalls of a node: each makes the node work, and so makes room for more."""
 
@@ -260,7 +260,7 @@ class Cluster:
         self.editing = True
         for _ in range(rng.randint(10, 50)):
             loop.world_later(busy * rng.random(), self._edit)
-        faults = Faults(self, busy, rng.choice((0, 1, 3, 8)))
+        faults = Faults(self, busy, rng.choice((0, 2, 5, 10)))
         loop.run_until(until, failed)
         self.editing = False
         faults.mend()

@@ -22,6 +22,7 @@ class Faults:
         self.over = False
         kinds = [
             self._cut, self._cut, self._cut_one_way, self._isolate, self._slow_link, self._lossy, self._log_unavailable,
+            self._slow_log, self._slow_log,
             self._log_loses, self._lease, self._hand_over, self._kill, self._kill, self._kill_in_call,
             self._kill_in_call, self._power, self._power_in_call, self._slow_node, self._pause, self._long_pause,
             self._full_folder, self._full_objects, self._overflow, self._stop,
@@ -107,6 +108,13 @@ class Faults:
         name, _ = self._two()
         self._cluster.unavailable.add(name)
         self._later(lambda: self._cluster.unavailable.discard(name))
+        return name
+
+    def _slow_log(self) -> str:
+        """What it asks of the log arrives late, perhaps when another leads."""
+        name, _ = self._two()
+        self._cluster.requests.slow[name] = self._rng.choice((0.1, 0.6))
+        self._later(lambda: self._forget(self._cluster.requests.slow, name))
         return name
 
     def _log_loses(self) -> str:

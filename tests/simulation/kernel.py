@@ -392,6 +392,8 @@ class Kernel:
         return found.data
 
     def _add(self, directory: Inode, name: bytes, inode: Inode) -> None:
+        if directory.parent is None and directory is not self.root:
+            raise _error(errno.ENOENT, name)
         self.place(directory, name, inode)
         directory.mtime_ns = directory.ctime_ns = self._stamp()
         self._tell(directory, linux.IN_CREATE | (linux.IN_ISDIR if inode.is_dir else 0), name)
@@ -478,7 +480,7 @@ class Kernel:
         source, old_name = self._resolve(old, olddirfd)
         target, new_name = self._resolve(new, newdirfd)
         found, there = source.entries.get(old_name), target.entries.get(new_name)
-        if (source is not self.root and source.parent is None) or target.parent is None:
+        if source.parent is None or target.parent is None:
             raise _error(errno.ENOENT, old)
         if found is None:
             raise _error(errno.ENOENT, old)

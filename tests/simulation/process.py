@@ -132,5 +132,5 @@ class Process:
 
 
 def is_expected(error: BaseException | None) -> bool:
-    """Whether a node may end so: only for what an operator must mend."""
-    return isinstance(error, OSError | Renewed | OperatorError)
+    """Whether a node may end so: for what an operator must mend, or to start anew on another catalogue."""
+    return isinstance(error, OSError | Renewed) or type(error) is OperatorError

@@ -119,8 +119,8 @@ class RemoteLog:
 
     async def _transit(self) -> None:
         await asyncio.sleep(self._requests.seconds(self._node))
-        while not self._requests.reaches(self._node):
-            await asyncio.sleep(0.1)  # noqa: ASYNC110 - virtual time
+        while not self._requests.reaches(self._node):  # noqa: ASYNC110 - as a client does that tries again
+            await asyncio.sleep(0.1)
 
     async def _ask(self, request: Callable[[], Coroutine[Any, Any, T]]) -> T:
         answered: asyncio.Future[T] = self._loop.create_future()
