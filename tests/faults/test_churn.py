@@ -33,15 +33,17 @@ class Leading(threading.Thread):
     def __init__(self, running: Machines) -> None:
         super().__init__(daemon=True)
         self.node = running.leads(*running.nodes)
+        self.rests = threading.Lock()
+        """Held: it does nothing."""
         self._running = running
         self._ending = threading.Event()
 
     def run(self) -> None:
         while not self._ending.wait(LEADER_EVERY_SECONDS):
-            for node in sorted(self._running.live):
-                told = self._running.status(node)
-                if told["leader"] == node:
-                    self.node = node
+            with self.rests:
+                for node in sorted(self._running.live):
+                    if self._running.status(node)["leader"] == node:
+                        self.node = node
 
     def finish(self) -> None:
         self._ending.set()
@@ -81,11 +83,14 @@ class Churn:
     def quiet(self, node: str) -> Iterator[None]:
         """Nobody uses the disk of `node`, whose power is lost meanwhile."""
         with ExitStack() as stack:
-            for thread in (*self._workers, *self._readers):
+            for thread in (*self._workers, *self._readers, self._leading):
                 stack.enter_context(thread.rests)
             mine = {token for token, author in self.ledger.written.items() if author == node}
             self.perishable |= mine - self.acknowledged
             yield
+            for reader in self._readers:
+                if reader.node == node:
+                    reader.lose_power()
 
     def acknowledge(self) -> None:
         """What was written until now is everywhere: from now on it must outlive anything."""
@@ -125,7 +130,7 @@ class Churn:
         assert not unplaced, f"was committed, and is not in the folder any more: {sorted(unplaced)}"
         found = contradictions(self._readers, self.ledger)
         assert not found, "\n".join(found)
-        versions = sum(len(history) for reader in self._readers for history in reader.paths.values())
+        versions = sum(len(history) for reader in self._readers for era in reader.eras for history in era.values())
         return (
             f"{len(self.ledger.written)} contents written, {len(folder)} in the folder, {len(strays)} strays,"
             f" {versions} versions read, differences 0, lost 0"
