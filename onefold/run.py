@@ -154,7 +154,8 @@ class _Process:
         for leftover in copies.iterdir():
             leftover.unlink()
         self._log = self._open_log()
-        incarnation = self._base.next_incarnation()
+        self._notice_boot()
+        incarnation = self._base.next_incarnation()  # with it, that this run has begun is on disk, too
         self._peers = PeerNetwork(
             config.name,
             config.folder_id,
@@ -169,7 +170,6 @@ class _Process:
             self._objects,
             cast(PeerHandler, None),  # the node, which needs the peers first; heard by nobody before `start`
         )
-        self._notice_boot()  # before the node is told whether it has joined
         stored = self._catalogue.load_state()
         who = Identity(
             name=config.name,
@@ -220,6 +220,7 @@ class _Process:
         return self._base.differences(self._catalogue)
 
     def _notice_boot(self) -> None:
+        """Before the node is told whether it has joined."""
         boot = linux.boot_id()
         if self._base.boot_id not in ("", boot) and not self._base.clean:
             self._suspect()

@@ -25,6 +25,7 @@ SECONDS = float(os.environ.get("ONEFOLD_CHURN_SECONDS", "60"))
 SEED = os.environ.get("ONEFOLD_SEED", "") or str(secrets.randbelow(1_000_000))
 PAUSE_SECONDS = 0.01
 LEADER_EVERY_SECONDS = 1.0
+ACKNOWLEDGE_SECONDS = 20.0
 
 
 class Leading(threading.Thread):
@@ -148,15 +149,15 @@ def tokens(directory: Path) -> set[str]:
     }
 
 
-def churn(running: Machines, writers: str, seed: str, seconds: float, bad_lines: bool = False) -> str:
+def churn(running: Machines, writers: str, seed: str, seconds: float, lasts_seconds: tuple[float, float]) -> str:
     """Work and faults for so long; then the checks. Answers what happened."""
     print(f"seed {seed}")
     work = Churn(running, writers, seed)
-    faults = Faults(running, work.random, work.quiet, bad_lines)
+    faults = Faults(running, work.random, work.quiet, lasts_seconds)
     with work.working():
         until = time.monotonic() + seconds
         while (left := until - time.monotonic()) > 0:
-            faults.run(min(left, 20))
+            faults.run(min(left, ACKNOWLEDGE_SECONDS))
             running.network.mend()
             work.acknowledge()
     done = (
@@ -171,18 +172,23 @@ def told(counts: dict[str, int]) -> str:
     return ", ".join(f"{count} {name}" for name, count in sorted(counts.items()))
 
 
-@pytest.mark.timeout(180)
-def test_a_sample_of_churn_under_faults(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    with machines(tmp_path, "any") as running:
-        churn(running, "any", "sample", 8)
+@pytest.fixture
+def running(tmp_path: Path, writers: str, fails: str) -> Iterator[Machines]:
+    """What is special of these machines: that their lines get bad, that they lose power, or nothing."""
+    with machines(tmp_path, writers, bad_lines=fails == "lines", disks=fails == "power") as started:
+        yield started
+
+
+@pytest.mark.parametrize(("writers", "fails"), [("any", "nothing special")])
+def test_a_sample_of_churn_under_faults(running: Machines, writers: str) -> None:
+    churn(running, writers, "sample", 6, (0.2, 1.0))
 
 
 @pytest.mark.faults
 @pytest.mark.timeout(0)
-@pytest.mark.parametrize("disks", [False, True], ids=["bad-lines", "power"])
+@pytest.mark.parametrize("fails", ["lines", "power"])
 @pytest.mark.parametrize("writers", ["leader", "any"])
-def test_churn_under_faults(tmp_path: Path, capsys: pytest.CaptureFixture[str], writers: str, disks: bool) -> None:
-    with machines(tmp_path, writers, bad_lines=not disks, disks=disks) as running:
-        what = churn(running, writers, f"{SEED} {writers} {disks}", SECONDS, bad_lines=not disks)
+def test_churn_under_faults(running: Machines, writers: str, fails: str, capsys: pytest.CaptureFixture[str]) -> None:
+    what = churn(running, writers, f"{SEED} {writers} {fails}", SECONDS, (0.5, 6.0))
     with capsys.disabled():
-        print(f"\nwriters = {writers}, {'power is lost' if disks else 'lines are bad'}, seed {SEED}: {what}")
+        print(f"\nseed {SEED}, writers = {writers}, {fails} fail: {what}")

@@ -23,7 +23,9 @@ from onefold import demo_control, linux
 EXAMPLES = int(os.environ.get("ONEFOLD_MODEL_EXAMPLES", "60"))
 NODES = ("node1", "node2", "node3")
 PATHS = ("a", "b", "d/a", "d/b")
-LONG_BYTES = 100_000
+NUMBER_BYTES = 8
+LONG = 12_500
+"""So often a long value repeats its number: too much for an entry of the log."""
 AT_FDCWD = -100
 
 # ------------------------------------------------------------------------------------------------ the model itself
@@ -90,9 +92,15 @@ numbers = count(1)
 
 def read(path: Path) -> bytes | None:
     try:
-        return path.read_bytes()
+        return short(path.read_bytes())
     except FileNotFoundError:
         return None
+
+
+def short(content: bytes) -> bytes:
+    """By what a value is told: the number that it repeats. What is no value, or none whole, stays as it is."""
+    number = content[:NUMBER_BYTES]
+    return number if content in (number, number * LONG) else content
 
 
 class Users(RuleBasedStateMachine):
@@ -123,9 +131,9 @@ class Users(RuleBasedStateMachine):
     @rule(node=nodes, path=paths, long=st.sampled_from((False, False, False, True)))
     def write(self, node: str, path: str, long: bool) -> None:
         """As editors save: a new file, or one in exchange for what stands there."""
-        value = self.value(long)
+        value = self.value()
         new = self.aside()
-        new.write_bytes(value)
+        new.write_bytes(value * (LONG if long else 1))
         while True:
             if self.rename(new, self.at(node, path), linux.RENAME_EXCHANGE):
                 came_out = read(new)
@@ -140,11 +148,11 @@ class Users(RuleBasedStateMachine):
     def write_in_place(self, node: str, path: str) -> None:
         try:
             with self.at(node, path).open("r+b") as file:
-                before = file.read()
-                value = self.value(len(before) == LONG_BYTES)
+                content = file.read()
+                value, before = self.value(), short(content)
                 self.model.sees(node, path, before)
                 self.model.does(node, {path: value}, before)
-                os.pwrite(file.fileno(), value, 0)
+                os.pwrite(file.fileno(), value * (len(content) // NUMBER_BYTES), 0)
         except FileNotFoundError:
             self.model.sees(node, path, None)
 
@@ -188,11 +196,11 @@ class Users(RuleBasedStateMachine):
         eventually(self.whole, "a whole cluster")
         tree = self.running.settled("", self.place)
         found = {
-            os.fsdecode(path): self.at("node1", os.fsdecode(path)).read_bytes()
+            os.fsdecode(path): short(self.at("node1", os.fsdecode(path)).read_bytes())
             for path, entry in tree.items()
             if entry.kind == "file"
         }
-        strays = {data for node in NODES for _, data in self.running.strays(node)}
+        strays = {short(data) for node in NODES for _, data in self.running.strays(node)}
         leads = (self.running.leader(), self.running.status()["term"])
         self.model.ends(found, strays, leads == self.led)
         self.led = leads
@@ -209,9 +217,9 @@ class Users(RuleBasedStateMachine):
 
     # how
 
-    def value(self, long: bool) -> bytes:
+    def value(self) -> bytes:
         """One that nobody ever wrote."""
-        return b"%08d" % next(numbers) * (LONG_BYTES // 8 if long else 1)
+        return b"%08d" % next(numbers)
 
     def aside(self) -> Path:
         """A place outside of all folders."""
