@@ -43,6 +43,14 @@ class LogUnavailable(OperatorError):
     """No majority of etcd answered in time. The outcome of what was asked is unknown; asking again is safe."""
 
 
+class LogTrimmed(OnefoldError):
+    """The log no longer holds entry `first`, which was asked for: what it did has to come from a peer's state."""
+
+    def __init__(self, first: int) -> None:
+        super().__init__(f"the log no longer holds entry {first}", "let this node join anew, from a peer's state")
+        self.first = first
+
+
 class PeerError(OnefoldError):
     """Another node failed, vanished, refused or sent something wrong."""
 

@@ -23,6 +23,7 @@ from onefold.config import Config
 from onefold.core import wire
 from onefold.core.catalogue import Catalogue
 from onefold.core.model import Id, Kind, index_of
+from onefold.edge.etcd_process import QUOTA_BYTES
 from onefold.edge.journal import Base, CatalogueStore
 from onefold.edge.log_etcd import EtcdLog
 from onefold.edge.materialise import FolderMaterialiser
@@ -35,7 +36,7 @@ from onefold.edge.transfer import PeerNetwork
 from onefold.edge.watch import InotifyWatcher
 from onefold.errors import Bug, OnefoldError, OperatorError
 from onefold.node.given import Identity, Ports
-from onefold.node.loop import Node
+from onefold.node.loop import Node, Renewed
 from onefold.ports import PeerHandler
 
 ETCD_CLIENT = 2
@@ -91,6 +92,13 @@ async def _run(config: Config) -> int:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, ending.set)
+    while await _live(config, ending):
+        log.info("starting anew")
+    return 0
+
+
+async def _live(config: Config, ending: asyncio.Event) -> bool:
+    """One life of the node, until it is told to end; whether it must start anew instead. Raises what broke."""
     process = _Process(config)
     try:
         await process.start()
@@ -102,19 +110,22 @@ async def _run(config: Config) -> int:
             node.cancel()
         stop.cancel()
         await asyncio.gather(stop, return_exceptions=True)
-        outcome = _outcome((await asyncio.gather(node, return_exceptions=True))[0])
+        if _is_renewed((await asyncio.gather(node, return_exceptions=True))[0]):
+            return True
         await process.ended_in_order()
-        return outcome
+        return False
     finally:
         await process.close()
 
 
-def _outcome(error: BaseException | None) -> int:
-    """0 for a node that was cancelled; else raise what broke."""
-    if error is None or isinstance(error, asyncio.CancelledError):
-        return 0
+def _is_renewed(error: BaseException | None) -> bool:
+    """Whether the node ended in order to start anew; not if it was cancelled. Raises what broke it."""
     while isinstance(error, BaseExceptionGroup):
         error = error.exceptions[0]
+    if isinstance(error, Renewed):
+        return True
+    if error is None or isinstance(error, asyncio.CancelledError):
+        return False
     raise error
 
 
@@ -179,6 +190,7 @@ class _Process:
             root=root,
             copies=copies,
             quiet_seconds=config.quiet_ms / 1000,
+            entries_kept=config.etcd.entries_kept,
             voters=tuple(member.name for member in config.voters),
             members=tuple(member.name for member in config.members),
         )
@@ -208,7 +220,8 @@ class _Process:
             addresses, tls = [member.address.plus(ETCD_CLIENT) for member in own_first], config.tls
         endpoints = [f"https://{address}" for address in addresses]
         files = TlsFiles(tls.ca, tls.cert, tls.key)
-        return EtcdLog(endpoints, config.folder_id, config.name, files, ours=config.runs_etcd)
+        ours = config.runs_etcd
+        return EtcdLog(endpoints, config.folder_id, config.name, files, ours=ours, quota_bytes=QUOTA_BYTES)
 
     async def start(self) -> None:
         """Put the folder in order after whatever ended the last run, and open the doors."""

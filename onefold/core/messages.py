@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import msgspec
 
-from onefold.core.model import Batch
+from onefold.core.model import Batch, Id, Row
 
 
 class Problem(msgspec.Struct, frozen=True, order=True):
@@ -28,13 +28,21 @@ class Hello(msgspec.Struct, frozen=True, tag="hello"):
     rules: int
 
 
+class Progress(msgspec.Struct, frozen=True):
+    """How far a node has come that catches up: `done` of `total`, with the "catalogue", or with "files"."""
+
+    what: str
+    done: int
+    total: int
+
+
 class Report(msgspec.Struct, frozen=True, tag="report"):
     """A node about itself: told to every peer when it changes, and as a heartbeat.
 
     `digests` are the catalogue's digests at recent indices, for comparison (G1). `leader` and `term` are whom this node
     follows ("" and 0: nobody). `role` is "leader", "voter" or "replica". `preferred`: this node should lead when it
     can. `ready`: the folder is in the log (`Seed`), and this node's edits are followed. `reaches` names the peers with
-    a live connection.
+    a live connection. `progress`: it has much to catch up with.
     """
 
     node: str
@@ -52,6 +60,7 @@ class Report(msgspec.Struct, frozen=True, tag="report"):
     reaches: tuple[str, ...]
     preferred: bool
     ready: bool
+    progress: Progress | None = None
 
 
 class Arrived(msgspec.Struct, frozen=True, tag="arrived"):
@@ -73,6 +82,38 @@ class Hold(msgspec.Struct, frozen=True, tag="hold"):
 
 class Held(msgspec.Struct, frozen=True, tag="held"):
     digest: bytes
+
+
+class AskCatalogue(msgspec.Struct, frozen=True, tag="ask-catalogue"):
+    """Give a page of your catalogue as it was at `index` (0: begin, as it is now): the rows of ids beyond `after`.
+
+    Answer: `CataloguePage`. The same page may be asked for again, until the next one is."""
+
+    index: int
+    after: Id
+
+
+class CataloguePage(msgspec.Struct, frozen=True, tag="catalogue-page"):
+    """Rows of a catalogue at `index`, by id. `last`: there are no more. The rest says what the catalogue was there;
+    `lasts` are each node's newest (incarnation, sequence), on the first page only."""
+
+    index: int
+    rows: tuple[Row, ...]
+    last: bool
+    digest: bytes
+    files: int
+    seeded: bool
+    lasts: tuple[tuple[str, int, int], ...] = ()
+
+
+class Give(msgspec.Struct, frozen=True, tag="give"):
+    """Give these small contents, as far as you have them. Answer: `Given`; the asker verifies it."""
+
+    digests: tuple[bytes, ...]
+
+
+class Given(msgspec.Struct, frozen=True, tag="given"):
+    contents: dict[bytes, bytes]
 
 
 class Forward(msgspec.Struct, frozen=True, tag="forward"):
@@ -165,6 +206,10 @@ Message = (
     | Arrived
     | Hold
     | Held
+    | AskCatalogue
+    | CataloguePage
+    | Give
+    | Given
     | Forward
     | Taken
     | Reach

@@ -30,5 +30,9 @@ class Stop(Exception):
     """The action cannot be carried out, for this reason; nothing of it is left behind."""
 
 
+class NotHere(Stop):
+    """The content that it needs is not here."""
+
+
 def reason_of(error: OSError) -> str:
     return _REASONS.get(error.errno or 0, error.strerror or "failed")

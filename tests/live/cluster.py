@@ -22,7 +22,7 @@ import pytest
 
 from onefold import status
 from onefold.config import Config, load
-from onefold.demo_dir import PORTS_APART, configs
+from onefold.demo_dir import PORTS_APART, Wanted, configs, prepare
 
 ONEFOLD = [sys.executable, "-P", "-m", "onefold"]
 SECONDS = 60.0
@@ -260,12 +260,17 @@ class Demo(Cluster):
 
 
 @contextmanager
-def demo(data: Path, *options: str, nodes: int = 3, fill: Callable[[Path], None] | None = None) -> Iterator[Demo]:
-    """A new demo in `data`, ready; `fill(data)` is called before it starts."""
+def demo(
+    data: Path, *options: str, nodes: int = 3, fill: Callable[[Path], None] | None = None, settings: str = ""
+) -> Iterator[Demo]:
+    """A new demo in `data`, ready; `fill(data)` is called before it starts. `settings` go into every `node.toml`."""
     data.mkdir(exist_ok=True)
     if fill is not None:
         fill(data)
     ports = str(free_base_port(nodes))
+    if settings:
+        for config in prepare(data, Wanted(nodes, int(ports), None)):
+            config.path.write_text(f"{config.path.read_text()}\n{settings}\n")
     running = Demo(data, "--base-port", ports, "--nodes", str(nodes), *options)
     try:
         running.ready()

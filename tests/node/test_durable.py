@@ -17,6 +17,7 @@ class Store:
 
     def __init__(self) -> None:
         self.released: list[bytes] = []
+        self.held: list[bytes] = []
 
     def release(self, digest: bytes) -> None:
         self.released.append(digest)
@@ -24,7 +25,7 @@ class Store:
     def forget(self, index: int) -> None: ...
 
     def digests(self) -> list[bytes]:
-        return []
+        return self.held
 
 
 @pytest.fixture
@@ -102,4 +103,42 @@ def test_what_a_term_held_and_did_not_name_is_let_go_in_the_next(keeper: Keeper,
 def test_what_was_fetched_without_being_held_is_let_go_as_well(keeper: Keeper, store: Store) -> None:
     applied(keeper, 1, 5, OBJECT)
     durable(keeper, 1)
+    assert store.released == [OBJECT]
+
+
+def test_a_pack_is_kept_until_the_log_is_trimmed(keeper: Keeper, store: Store) -> None:
+    keeper.restore(1, [(1, OTHER)], lambda _: False)
+    keeper.applied(2, Entry(RULES, 1, b"nonce123", None, OBJECT, 9), Pack((), {}))
+    durable(keeper, 5)
+    assert store.released == []
+    keeper.trimmed(1)
+    durable(keeper, 5)
+    assert store.released == [OTHER]
+    keeper.trimmed(2)
+    durable(keeper, 5)
+    assert store.released == [OTHER, OBJECT]
+
+
+def test_g2_what_was_held_before_a_restart_is_kept_until_a_later_term_has_not_named_it(
+    keeper: Keeper, store: Store
+) -> None:
+    store.held = [OBJECT]
+    keeper.restore(1, [], lambda _: False)
+    applied(keeper, 2, 5, OTHER)  # of a term that may be long over
+    durable(keeper, 2)
+    keeper.term_began(6)
+    applied(keeper, 3, 6, OTHER)
+    durable(keeper, 3)
+    assert OBJECT not in store.released
+    applied(keeper, 4, 7, OTHER)
+    durable(keeper, 4)
+    assert OBJECT in store.released
+
+
+def test_what_was_placed_before_a_restart_is_let_go_once_that_is_durable(keeper: Keeper, store: Store) -> None:
+    store.held = [OBJECT]
+    keeper.restore(3, [], lambda digest: digest == OBJECT)
+    durable(keeper, 2)
+    assert store.released == []
+    durable(keeper, 3)
     assert store.released == [OBJECT]
