@@ -12,6 +12,8 @@ from contextlib import AbstractContextManager, ExitStack, contextmanager
 from cluster import SECONDS
 from machines import Machines
 
+from onefold.errors import PeerError
+
 LEASE_SECONDS = 2.0
 SECOND_FAULT = 0.3
 """How likely another fault begins while one lasts."""
@@ -142,13 +144,18 @@ class Faults:
 def mended(running: Machines) -> None:
     """Wait until all nodes are up and see each other, and all that was written is everywhere.
 
-    A leader that was moved by command stays, so who leads is of no matter. Nodes may have much to catch up on.
+    Nodes may have much to catch up on, and leadership may go where it was before, which a waiting node is told.
     """
     deadline = time.monotonic() + 3 * SECONDS
-    while not all(_sees_all(running, node) for node in running.nodes):
+    while True:
+        try:
+            if all(_sees_all(running, node) for node in running.nodes):
+                running.wait()
+                return
+        except PeerError as error:
+            assert time.monotonic() < deadline, error
         assert time.monotonic() < deadline, f"no whole cluster: {running.status()}"
         time.sleep(0.2)
-    running.wait()
 
 
 def _sees_all(running: Machines, node: str) -> bool:
