@@ -147,14 +147,15 @@ def mended(running: Machines) -> None:
     Nodes may have much to catch up on, and leadership may go where it was before, which a waiting node is told.
     """
     deadline = time.monotonic() + 3 * SECONDS
+    refused = "nobody"
     while True:
         try:
             if all(_sees_all(running, node) for node in running.nodes):
                 running.wait()
                 return
         except PeerError as error:
-            assert time.monotonic() < deadline, error
-        assert time.monotonic() < deadline, f"no whole cluster: {running.status()}"
+            refused = str(error)
+        assert time.monotonic() < deadline, f"no whole cluster: {running.status()}; who waited was refused by {refused}"
         time.sleep(0.2)
 
 
