@@ -12,7 +12,7 @@ import pytest
 from cluster import eventually
 from machines import Machines, machines
 
-pytestmark = pytest.mark.faults
+pytestmark = [pytest.mark.faults, pytest.mark.timeout(600)]
 
 
 @pytest.fixture
