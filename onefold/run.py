@@ -165,7 +165,9 @@ class _Process:
         for leftover in copies.iterdir():
             leftover.unlink()
         self._log = self._open_log()
-        incarnation = self._base.next_incarnation()
+        stored = self._catalogue.load_state()
+        notice_boot(self._base, stored.durable, linux.boot_id())
+        incarnation = self._base.next_incarnation()  # with it, that this run has begun is on disk, too
         self._peers = PeerNetwork(
             config.name,
             config.folder_id,
@@ -180,8 +182,6 @@ class _Process:
             self._objects,
             cast(PeerHandler, None),  # the node, which needs the peers first; heard by nobody before `start`
         )
-        stored = self._catalogue.load_state()
-        notice_boot(self._base, stored.durable, linux.boot_id())
         who = Identity(
             name=config.name,
             incarnation=incarnation,
