@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import errno
 import gc
 import logging
@@ -12,16 +13,18 @@ import sqlite3
 import sys
 import time
 from collections.abc import Iterator
-from typing import cast
+from typing import TextIO, cast
 
 import msgspec
 import structlog
 import uvloop
 
 from onefold import linux
+from onefold.claim import check_standing, locked_folder
 from onefold.config import Config
 from onefold.core import wire
 from onefold.core.catalogue import Catalogue
+from onefold.core.messages import Problem
 from onefold.core.model import NEVER, BaseRow, Id, Present, index_of
 from onefold.edge.journal import Base, CatalogueStore
 from onefold.edge.log_etcd import EtcdLog
@@ -30,13 +33,14 @@ from onefold.edge.objects import ObjectStore
 from onefold.edge.recent import RecentContents
 from onefold.edge.scan import FolderScanner
 from onefold.edge.strays import Strays
-from onefold.edge.tls import TlsFiles, check_own, client_context, peer_name, server_context
+from onefold.edge.tls import TlsFiles, check_own, peer_name
 from onefold.edge.transfer import PeerNetwork
 from onefold.edge.watch import InotifyWatcher
-from onefold.errors import Bug, OnefoldError, OperatorError
+from onefold.errors import Bug, DiskTrouble, OnefoldError
 from onefold.node.given import Identity, Ports
 from onefold.node.loop import Node
 from onefold.ports import PeerHandler
+from onefold.standby import Contexts, stand_by
 
 ETCD_CLIENT = 2
 """Of a node's four ports, that of its etcd member's clients."""
@@ -56,6 +60,12 @@ MACHINE = frozenset(
 )
 """What the operator of the machine mends, not a programmer."""
 
+FOLDER_CHECK_SECONDS = 1.0
+STANDBY_SECONDS_MIN = 1.0
+STANDBY_SECONDS_MAX = 16.0
+"""How long a node stands by at least, doubled each time that it has not lived for a while in between."""
+LIVED_SECONDS = 30.0
+
 LEVELS = logging.getLevelNamesMapping()
 
 log = structlog.get_logger()
@@ -74,48 +84,78 @@ class MonotonicClock:
 def main(config: Config) -> int:
     """Run the node until SIGTERM or SIGINT; the exit status of the process.
 
-    Raises `OnefoldError` when it cannot start, or cannot go on.
+    What only the machine's operator can mend is waited for (`standby`), and then all begins anew in this process.
+    Raises `OnefoldError` when the node cannot start, or breaks.
     """
     _log_to_stderr(config.log_level)
     sys.setswitchinterval(0.001)
     sys.setrecursionlimit(20_000)  # a path may hold 2,047 directories, and trees are walked by recursion
     gc.set_threshold(50_000, 20, 50)  # nearly all that we make are values without cycles
     try:
-        return uvloop.run(_run(config))
+        check_own(*config.tls, config.name)
+        contexts = Contexts.of(config)
+        patience = STANDBY_SECONDS_MIN
+        trouble: Problem | None = None
+        while True:
+            begun = time.monotonic()
+            ended, trouble = _live(config, contexts, after_trouble=trouble is not None)
+            if trouble is None:
+                return ended
+            gc.collect()  # what broke may hold files of the disk that is to be mended
+            lived = time.monotonic() - begun >= LIVED_SECONDS
+            patience = STANDBY_SECONDS_MIN if lived else min(2 * patience, STANDBY_SECONDS_MAX)
+            if not uvloop.run(stand_by(config, contexts, trouble, patience)):
+                return 0
     except Exception as error:
         raise _named(error) from None
 
 
-async def _run(config: Config) -> int:
+def _live(config: Config, contexts: Contexts, after_trouble: bool) -> tuple[int, Problem | None]:
+    """Run the node once: its exit status, or what must be mended before it can go on. Raises what broke it."""
+    try:
+        return uvloop.run(_run(config, contexts, after_trouble)), None
+    except Exception as error:
+        named = _named(error)
+        if not isinstance(named, DiskTrouble):
+            raise named from None
+        return 0, Problem(named.what, "", named.fix)
+
+
+async def _run(config: Config, contexts: Contexts, after_trouble: bool) -> int:
     ending = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, ending.set)
-    process = _Process(config)
+    process = _Process(config, contexts)
     try:
-        await process.start()
+        await process.start(after_trouble)
         node = asyncio.create_task(process.node.run(process.unplaced()))
         stop = asyncio.create_task(ending.wait())
-        await asyncio.wait((node, stop), return_when=asyncio.FIRST_COMPLETED)
-        if not node.done():
+        watch = asyncio.create_task(process.watch_folder())
+        await asyncio.wait((node, stop, watch), return_when=asyncio.FIRST_COMPLETED)
+        if stop.done() and not node.done() and not watch.done():
             await process.node.stop()
-            node.cancel()
-        stop.cancel()
-        await asyncio.gather(stop, return_exceptions=True)
-        outcome = _outcome((await asyncio.gather(node, return_exceptions=True))[0])
-        await process.ended_in_order()
-        return outcome
+        for task in (node, stop, watch):
+            task.cancel()
+        try:
+            for end in await asyncio.gather(watch, node, return_exceptions=True):
+                _raise(end)
+            await process.ended_in_order()
+        except Exception as error:
+            if not (ending.is_set() and isinstance(_named(error), DiskTrouble)):
+                raise
+            log.warning("ended, but not in order", error=str(error))
+        return 0
     finally:
         await process.close()
 
 
-def _outcome(error: BaseException | None) -> int:
-    """0 for a node that was cancelled; else raise what broke."""
-    if error is None or isinstance(error, asyncio.CancelledError):
-        return 0
-    while isinstance(error, BaseExceptionGroup):
-        error = error.exceptions[0]
-    raise error
+def _raise(end: object) -> None:
+    """Raise what broke a task, unless it was only cancelled."""
+    while isinstance(end, BaseExceptionGroup):
+        end = end.exceptions[0]
+    if isinstance(end, BaseException) and not isinstance(end, asyncio.CancelledError):
+        raise end
 
 
 def _named(error: Exception) -> OnefoldError:
@@ -124,9 +164,9 @@ def _named(error: Exception) -> OnefoldError:
         return error
     if isinstance(error, OSError) and error.errno in MACHINE:
         where = f" ({os.fsdecode(error.filename)})" if error.filename else ""
-        return OperatorError(f"the node cannot go on: {error.strerror}{where}", "free space, or mend the machine")
+        return DiskTrouble(f"the node cannot go on: {error.strerror}{where}", "free space, or mend the machine")
     if isinstance(error, sqlite3.Error):
-        return OperatorError(f"the node cannot go on: {error}", "free space for the state directory, or mend its disk")
+        return DiskTrouble(f"the node cannot go on: {error}", "free space for the state directory, or mend its disk")
     log.error("the node broke", exc_info=error)
     if isinstance(error, Bug):
         return error
@@ -136,25 +176,36 @@ def _named(error: Exception) -> OnefoldError:
 class _Process:
     """The edges of one node, opened in order and closed in reverse."""
 
-    def __init__(self, config: Config) -> None:
-        check_own(*config.tls, config.name)
+    def __init__(self, config: Config, contexts: Contexts) -> None:
         self._config = config
+        self._opened = contextlib.ExitStack()
+        try:
+            self._open(config, contexts)
+        except BaseException:
+            self._opened.close()
+            raise
+
+    def _open(self, config: Config, contexts: Contexts) -> None:
+        keep = self._opened.enter_context
         root = os.fsencode(config.folder)
         state = config.state
-        self._catalogue = CatalogueStore(state, config.folder_id, config.name)
-        self._base = Base(state, config.folder_id)
+        keep(locked_folder(config))
+        self._standing = check_standing(config)
+        self._catalogue = keep(contextlib.closing(CatalogueStore(state, config.folder_id, config.name)))
+        self._base = keep(contextlib.closing(Base(state, config.folder_id)))
         self._objects = ObjectStore(state / "objects")
-        self._contents = RecentContents(state / "recent")
+        self._contents = keep(contextlib.closing(RecentContents(state / "recent")))
         self._strays = Strays(state / "strays")
-        self._scanner = FolderScanner(root, config.small_bytes_max)
-        self._materialiser = FolderMaterialiser(root, self._strays, state)
-        self._watcher = InotifyWatcher(root)
+        self._scanner = keep(contextlib.closing(FolderScanner(root, config.small_bytes_max)))
+        self._materialiser = keep(contextlib.closing(FolderMaterialiser(root, self._strays, state)))
+        self._watcher = keep(contextlib.closing(InotifyWatcher(root)))
         copies = state / "copies"
         copies.mkdir(mode=0o700, exist_ok=True)
         for leftover in copies.iterdir():
             leftover.unlink()
-        self._log = self._open_log()
+        stored = self._catalogue.load_state()
         incarnation = self._base.next_incarnation()
+        self._log = self._open_log()
         self._peers = PeerNetwork(
             config.name,
             config.folder_id,
@@ -163,13 +214,12 @@ class _Process:
             config.listen.host,
             config.listen.port,
             {member.name: (member.address.host, member.address.port) for member in config.members},
-            server_context(*config.tls),
-            client_context(*config.tls),
+            contexts.server,
+            contexts.client,
             peer_name,
             self._objects,
             cast(PeerHandler, None),  # the node, which needs the peers first; heard by nobody before `start`
         )
-        stored = self._catalogue.load_state()
         who = Identity(
             name=config.name,
             incarnation=incarnation,
@@ -195,7 +245,7 @@ class _Process:
             strays=self._strays,
         )
         catalogue = Catalogue(self._catalogue, stored.index, stored.digest, stored.files, stored.seeded)
-        self.node = Node(who, ports, catalogue, self._base.joined, stored.durable)
+        self.node = Node(who, ports, catalogue, self._base.joined, stored.durable, self._base.count())
         self._peers.handler = self.node.answerer
 
     def _open_log(self) -> EtcdLog:
@@ -209,12 +259,13 @@ class _Process:
         files = TlsFiles(tls.ca, tls.cert, tls.key)
         return EtcdLog(endpoints, config.folder_id, config.name, files, ours=config.runs_etcd)
 
-    async def start(self) -> None:
-        """Put the folder in order after whatever ended the last run, and open the doors."""
+    async def start(self, after_trouble: bool) -> None:
+        """Put the folder in order after whatever ended the last run, and open the doors. `after_trouble`: that was
+        trouble with a disk, which may have lost what it was to write."""
         done = self._materialiser.recover(self._base.intents(), self._base, self._catalogue)
         self.node.placer.recovered(done)
         boot = linux.boot_id()
-        if self._base.boot_id not in ("", boot) and not self._base.clean:
+        if (after_trouble or self._base.boot_id not in ("", boot)) and not self._base.clean:
             self._suspect()
         self._base.boot_id = boot
         self._base.clean = False
@@ -224,7 +275,7 @@ class _Process:
         return self._base.differences(self._catalogue)
 
     def _suspect(self) -> None:
-        """The machine crashed: what was put into the folder after the last sync may be half there, and is no edit.
+        """The machine or a disk failed: what was put into the folder since the last sync may be half there: no edit.
 
         Such a file is given up in the base: it is made anew from what was committed, and its bytes become a stray.
         """
@@ -236,7 +287,7 @@ class _Process:
                 if row is not None and row.content:
                     seen = self._scanner.observe(self._base.path(id), row, True, True)
                     if isinstance(seen, Present) and seen.content != row.content:
-                        log.warning("damaged by a crash of the machine", path=self._base.path(id))
+                        log.warning("damaged by a crash", path=self._base.path(id))
                         self._base.put(_given_up(row))
 
     async def ended_in_order(self) -> None:
@@ -245,15 +296,22 @@ class _Process:
             await asyncio.to_thread(self._materialiser.sync)
         self._base.clean = True
 
+    async def watch_folder(self) -> None:
+        """Raises `DiskTrouble` once the folder that was opened is not what stands at its path any more."""
+        while True:
+            await asyncio.sleep(FOLDER_CHECK_SECONDS)
+            if check_standing(self._config) != self._standing or self._watcher.lost:
+                raise DiskTrouble(
+                    f"another directory stands at {self._config.folder}, or the folder was moved meanwhile",
+                    "it is opened anew by itself",
+                )
+
     async def close(self) -> None:
         await self._peers.close()
         await self._log.close()
-        self._watcher.close()
-        self._materialiser.close()
-        self._scanner.close()
-        self._contents.close()
-        self._base.close()
-        self._catalogue.close()
+        # A thread of ours may still be at work by descriptors that are closed next.
+        await asyncio.get_running_loop().shutdown_default_executor()
+        self._opened.close()
 
 
 def _given_up(row: BaseRow) -> BaseRow:
@@ -271,5 +329,16 @@ def _log_to_stderr(level: str) -> None:
             structlog.processors.LogfmtRenderer(key_order=["timestamp", "level", "event"]),
         ],
         wrapper_class=structlog.make_filtering_bound_logger(LEVELS[level.upper()]),
-        logger_factory=structlog.WriteLoggerFactory(sys.stderr),
+        logger_factory=structlog.WriteLoggerFactory(cast(TextIO, _Stderr())),
     )
+
+
+class _Stderr:
+    """Where the log goes. A line that cannot be written is lost: a full disk must not end the node for that."""
+
+    def write(self, text: str) -> None:
+        with contextlib.suppress(OSError):
+            os.write(sys.stderr.fileno(), text.encode(errors="backslashreplace"))
+
+    def flush(self) -> None:
+        """Nothing is held back."""

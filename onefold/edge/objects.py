@@ -25,7 +25,8 @@ from pathlib import Path
 
 from blake3 import blake3
 
-from onefold.errors import ContentMismatch, OperatorError
+from onefold.disk import RESERVE_BYTES, trouble
+from onefold.errors import ContentMismatch
 
 WRITEBACK_BYTES = 8 << 20
 """The disk is set to work after each so many bytes of a long object, so that the final sync has little left to do."""
@@ -42,7 +43,7 @@ _sync_file_range.argtypes = (ctypes.c_int, ctypes.c_int64, ctypes.c_int64, ctype
 class ObjectStore:
     """The objects in `directory`, which is made if need be and used by one process at a time.
 
-    Safe to call from any thread. Raises `OperatorError` when the disk is full or fails; nothing is left behind then.
+    Safe to call from any thread. Raises `DiskTrouble` when the disk is full or fails; nothing is left behind then.
     """
 
     def __init__(self, directory: Path) -> None:
@@ -56,7 +57,7 @@ class ObjectStore:
         try:
             self._prepare()
         except OSError as error:
-            raise _trouble(f"cannot use {directory} for objects", directory, error) from error
+            raise trouble(f"cannot use {directory} for objects", directory, error) from error
 
     def has(self, digest: bytes) -> bool:
         """Whether the object is here and durable."""
@@ -75,6 +76,7 @@ class ObjectStore:
         """
         if self.has(digest):
             return
+        self._check_room(digest, size)
         temporary = self._directory / _INCOMING / f"{next(self._numbers)}"
         try:
             self._write(temporary, digest, size, chunks)
@@ -92,7 +94,7 @@ class ObjectStore:
         except FileNotFoundError as error:  # released since
             raise KeyError(digest) from error
         except OSError as error:
-            raise _trouble(f"cannot read object {digest.hex()[:12]}", self._directory, error) from error
+            raise trouble(f"cannot read object {digest.hex()[:12]}", self._directory, error) from error
 
     def path(self, digest: bytes) -> Path:
         """The file that holds it, for reading only. Raises `KeyError` when it is not here."""
@@ -107,7 +109,7 @@ class ObjectStore:
         except FileNotFoundError:
             return
         except OSError as error:
-            raise _trouble(f"cannot remove object {digest.hex()[:12]}", self._directory, error) from error
+            raise trouble(f"cannot remove object {digest.hex()[:12]}", self._directory, error) from error
 
     def digests(self) -> Iterator[bytes]:
         """All that are here."""
@@ -134,6 +136,12 @@ class ObjectStore:
                 if os.listdir(self._directory / fan):
                     _sync_directory(self._directory / fan)
         _sync_directory(self._directory)
+
+    def _check_room(self, digest: bytes, size: int) -> None:
+        with self._storing(digest):
+            room = os.statvfs(self._directory)
+            if room.f_bavail * room.f_frsize < size + RESERVE_BYTES:
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     def _write(self, temporary: Path, digest: bytes, size: int, chunks: Iterable[bytes | memoryview]) -> None:
         hasher = blake3()
@@ -188,7 +196,7 @@ class ObjectStore:
         try:
             yield
         except OSError as error:
-            raise _trouble(f"cannot store object {digest.hex()[:12]}", self._directory, error) from error
+            raise trouble(f"cannot store object {digest.hex()[:12]}", self._directory, error) from error
 
 
 def _write_all(fd: int, chunk: bytes | memoryview) -> None:
@@ -203,11 +211,3 @@ def _sync_directory(directory: Path) -> None:
         os.fsync(fd)
     finally:
         os.close(fd)
-
-
-def _trouble(what: str, directory: Path, error: OSError) -> OperatorError:
-    if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        fix = f"free space on the file system of {directory}"
-    else:
-        fix = f"check the file system of {directory} and its permissions"
-    return OperatorError(f"{what} ({error.strerror or error})", fix)

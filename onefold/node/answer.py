@@ -15,6 +15,8 @@ from onefold.core.messages import (
     Arrived,
     Ask,
     Cluster,
+    Confirm,
+    Confirmed,
     Flush,
     Flushed,
     Forward,
@@ -39,6 +41,7 @@ from onefold.node.given import Identity, Ports
 from onefold.node.large import LargeContents
 from onefold.node.lead import Elector
 from onefold.node.place import Placer
+from onefold.node.propose import Proposer
 from onefold.node.report import Reporter
 
 CLUSTER_SECONDS = 1.0
@@ -56,6 +59,7 @@ class Answerer:
         elector: Elector,
         appender: Appender,
         placer: Placer,
+        proposer: Proposer,
         large: LargeContents,
         keeper: Keeper,
         reporter: Reporter,
@@ -70,6 +74,7 @@ class Answerer:
         self._elector = elector
         self._appender = appender
         self._placer = placer
+        self._proposer = proposer
         self._large = large
         self._keeper = keeper
         self._reporter = reporter
@@ -114,6 +119,8 @@ class Answerer:
                 return Flushed(await self._flusher.flush())
             case MoveLeader(node=node):
                 return await self._move_leader(node)
+            case Confirm():
+                return self._confirm()
             case Ask():
                 return await self._cluster()
             case Wait(seconds=seconds):
@@ -157,6 +164,13 @@ class Answerer:
                 return Refused(f"{peer} sent content that is not what its digest names")
         self._appender.submit(Proposal(forward.batch, forward.contents))
         return Taken()
+
+    def _confirm(self) -> Message:
+        if self._proposer.guard.looking:
+            return Refused(f"{self._who.name} is still looking through its folder", "ask again in a moment")
+        removals = self._proposer.confirm()
+        self._reporter.change()
+        return Confirmed(removals)
 
     async def _move_leader(self, node: str) -> Message:
         leader = self._elector.leads()

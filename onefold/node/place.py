@@ -96,6 +96,7 @@ class Placer:
         self._wake = asyncio.Event()
         self._recent: dict[bytes, bytes] = {}
         self._fetching: dict[bytes, asyncio.Task[None]] = {}
+        self._stuck: set[bytes] = set()  # what is being fetched, and has no room here
         self._tries: dict[Id, int] = {}
         self._problems: dict[Id, Problem] = {}
         self._halted = False
@@ -132,7 +133,8 @@ class Placer:
     @property
     def busy(self) -> bool:
         """Whether the folder is still being brought to the catalogue."""
-        return bool(self._dirty or self._discards or self._fetching or any(t < PATIENCE for t in self._tries.values()))
+        fetching = self._fetching.keys() - self._stuck
+        return bool(self._dirty or self._discards or fetching or any(t < PATIENCE for t in self._tries.values()))
 
     # -------------------------------------------------------------------------------------------- doing it
 
@@ -216,8 +218,6 @@ class Placer:
                 if action.source is not None:
                     self._look_again(action.source)
             self._look_again(result.path)
-            if isinstance(result, Failed):
-                log.warning("the folder refused", path=show(result.path), reason=result.reason)
             reason = result.reason if isinstance(result, Failed) else "it was changed here"
             self._later(_subject(action), reason, result.path)
         # Last: what was done to it in the same run is not to outlive it.
@@ -238,8 +238,12 @@ class Placer:
         if id == NEW:
             return
         tries = self._tries[id] = self._tries.get(id, 0) + 1
+        if tries == 1:
+            log.info("not done yet", path=show(path), reason=what)
+        elif tries == PATIENCE:
+            log.warning("the folder refused", path=show(path), reason=what)
         if tries >= PATIENCE:
-            self._problems[id] = Problem(what, show(path), "it is tried again by itself")
+            self._problems[id] = Problem.of(what, show(path), "it is tried again by itself")
         delay = min(RETRY_SECONDS_MAX, RETRY_SECONDS_MIN * 2**tries)
         asyncio.get_running_loop().call_later(delay, self._retry, id)
 
@@ -284,9 +288,13 @@ class Placer:
                     log.warning("content is not to be had yet", digest=digest.hex(), error=str(error))
                     if isinstance(error, OperatorError):  # a full disk: only a person can mend it
                         self._problems[id] = Problem(error.what, "", error.fix)
+                        if tries == PATIENCE:
+                            self._stuck.add(digest)
+                            self._wake.set()
                     await asyncio.sleep(min(RETRY_SECONDS_MAX, RETRY_SECONDS_MIN * 2**tries))
         finally:
             del self._fetching[digest]
+            self._stuck.discard(digest)
 
     def _is_current(self, id: Id, digest: bytes) -> bool:
         row = self._catalogue.get(id)

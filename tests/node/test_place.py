@@ -11,13 +11,16 @@ from stations import run_until
 
 from onefold import linux
 from onefold.core.catalogue import Catalogue, MemoryRows
+from onefold.core.messages import Problem
 from onefold.core.model import NEVER, NEW, ROOT, Batch, Command, Id, Kind, Move, Origin, Pack, Put, Shift
 from onefold.core.paths import RelPath
 from onefold.core.plan import plan
+from onefold.core.wire import content_digest
 from onefold.edge.journal import Base
 from onefold.edge.materialise import FolderMaterialiser
 from onefold.edge.strays import Strays
 from onefold.edge.workspace import base_row
+from onefold.errors import DiskTrouble
 from onefold.node.place import SLICE, Placer
 
 
@@ -126,3 +129,43 @@ async def test_a_move_that_a_crash_cut_off_is_where_it_led_to_though_the_catalog
     world.placer.want([world.id])
     await world.place()
     assert world.folder_says() == world.base_says() == {b"three"}
+
+
+async def test_content_without_room_is_a_named_problem_that_is_not_waited_for(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("onefold.node.place.RETRY_SECONDS_MIN", 1e-6)
+    full = True
+
+    class Elsewhere:
+        """All that the placer asks for content: it is at a peer's, and there is no room for it."""
+
+        def has(self, digest: bytes) -> bool:
+            return False
+
+        def get(self, digest: bytes) -> bytes | None:
+            return None if full else b"content"
+
+        def connected(self) -> frozenset[str]:
+            return frozenset({"b"})
+
+        async def fetch(self, digest: bytes, size: int, sources: list[str]) -> None:
+            raise DiskTrouble("cannot store object 1234: the disk is full", "free space")
+
+    stub: Any = Elsewhere()
+    placer = world.placer
+    placer._objects = placer._contents = placer._peers = stub
+    placer._spawn = asyncio.create_task
+    world.apply(Put(NEW, NEVER, ROOT, b"large", Kind.FILE, 0o644, 0, 7, content_digest(b"content")))
+    large = world.rows.child(ROOT, b"large")
+    assert large is not None
+    placer.want([large.id])
+    await run_until(world.arrived, placer.run())
+    assert placer.in_place == world.catalogue.index
+    assert placer.problems() == [Problem("cannot store object 1234: the disk is full", "", "free space")]
+    full = False
+    done = asyncio.Event()
+    placer._arrived = lambda _: None if placer.problems() else done.set()
+    await run_until(done, placer.run())
+    assert world.folder_says() == {b"one", b"large"}
+    assert placer.problems() == []
