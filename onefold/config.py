@@ -64,6 +64,7 @@ class Etcd(NamedTuple):
     binary: str
     heartbeat_ms: int
     election_ms: int
+    entries_kept: int
 
 
 class Config(NamedTuple):
@@ -171,6 +172,7 @@ def _derive(read: _Reader, values: dict[str, Any], members: tuple[Member, ...], 
         values["etcd.binary"],
         values["etcd.heartbeat_ms"],
         values["etcd.election_ms"],
+        values["etcd.entries_kept"],
     )
     plain = ("folder_id", "writers", "preferred", "small_bytes_max", "quiet_ms", "log_level")
     return Config(

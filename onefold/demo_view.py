@@ -14,7 +14,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, NamedTuple, Protocol, Self
 
-from onefold.core.messages import STANDBY, Problem, Recent, Report
+from onefold.core.messages import STANDBY, Problem, Progress, Recent, Report
 from onefold.core.paths import show
 
 if TYPE_CHECKING:
@@ -24,6 +24,7 @@ READY = "READY"
 EVENTS_SHOWN = 6
 CHANGES_SHOWN = 12
 TOLD_MAX = 1024
+BAR_CELLS = 20
 
 
 class Seen(NamedTuple):
@@ -72,6 +73,7 @@ class Events:
         self._roles: dict[str, str] = {}
         self._leader = ("", 0)
         self._problems: dict[str, frozenset[str]] = {}
+        self._behind: frozenset[str] = frozenset()
         self._told: frozenset[int] = frozenset()
 
     def of(self, nodes: Sequence[Seen]) -> list[str]:
@@ -85,6 +87,11 @@ class Events:
         if known is not None and known.leader and (known.leader, known.term) != self._leader:
             self._leader = (known.leader, known.term)
             lines.append(f"{known.leader} leads (term {known.term})")
+        behind = {node.name: node.report.progress for node in nodes if node.report and node.report.progress}
+        lines += [f"{name} is {progress(behind[name])}" for name in sorted(behind.keys() - self._behind)]
+        up = {node.name for node in nodes if node.report}
+        lines += [f"{name} has caught up" for name in sorted((self._behind - behind.keys()) & up)]
+        self._behind = frozenset(behind)
         for node in nodes:
             now = frozenset(problems(node.report)) if node.report else frozenset[str]()
             lines += [f"{node.name}: {what}" for what in sorted(now - self._problems.get(node.name, frozenset()))]
@@ -237,8 +244,19 @@ def _cells(node: Seen, last: Recent | None) -> tuple[str, ...]:
         str(report.files),
         str(report.strays),
         str(len(report.problems)),
-        change(last) if last is not None and report.role == "leader" else "",
+        progress(report.progress) if report.progress is not None else _last_change(report, last),
     )
+
+
+def _last_change(report: Report, last: Recent | None) -> str:
+    return change(last) if last is not None and report.role == "leader" else ""
+
+
+def progress(of: Progress) -> str:
+    """How far a node has come that catches up, as a bar and in numbers."""
+    full = of.done * BAR_CELLS // max(of.total, 1)
+    numbers = f"{of.done:,} of {of.total:,} files" if of.what == "files" else f"{of.what}, {of.done:,} of {of.total:,}"
+    return f"catching up {'█' * full}{'░' * (BAR_CELLS - full)} {numbers}"
 
 
 def _state(node: Seen) -> str:

@@ -33,7 +33,7 @@ def trouble(what: str, place: Path, error: OSError) -> DiskTrouble:
     """That `what` failed with `error` at `place`, as a sentence with the fix."""
     if error.errno in FULL:
         reason, fix = lacks(place)
-        return DiskTrouble(f"{what}: {reason}", f"{fix} on the file system of {place}")
+        return DiskTrouble(f"{what}: {reason}", f"{fix} on the file system of {place}", full=True)
     reason = error.strerror or str(error)
     return DiskTrouble(f"{what}: {reason}", f"check the file system of {place} and its permissions")
 

@@ -41,11 +41,23 @@ class OperatorError(OnefoldError):
 
 class DiskTrouble(OperatorError):
     """A disk is full, failed, is not mounted or closed to us: what failed works again once that is mended. A node that
-    cannot go on without it stands by until then."""
+    cannot go on without it stands by until then. `full`: nothing is wrong with what it holds."""
+
+    def __init__(self, what: str, fix: str = "", full: bool = False) -> None:
+        self.full = full
+        super().__init__(what, fix)
 
 
 class LogUnavailable(OperatorError):
     """No majority of etcd answered in time. The outcome of what was asked is unknown; asking again is safe."""
+
+
+class LogTrimmed(OnefoldError):
+    """The log no longer holds entry `first`, which was asked for: what it did has to come from a peer's state."""
+
+    def __init__(self, first: int) -> None:
+        super().__init__(f"the log no longer holds entry {first}", "let this node join anew, from a peer's state")
+        self.first = first
 
 
 class PeerError(OnefoldError):

@@ -11,9 +11,9 @@ from typing import Any, Protocol
 import msgspec
 
 from onefold.core.messages import Message, Problem
-from onefold.core.model import Action, BaseRow, Id, Observed, Result, Unknown
+from onefold.core.model import Action, BaseRow, Id, Observed, Result, Row, Unknown
 from onefold.core.paths import RelPath
-from onefold.core.rows import Rows
+from onefold.core.rows import Last, Rows
 from onefold.core.views import BaseView
 
 Spawn = Callable[[Coroutine[Any, Any, None]], asyncio.Task[None]]
@@ -69,7 +69,30 @@ class Log(Protocol):
         ...
 
     def entries(self, first: int) -> AsyncIterator[tuple[int, bytes]]:
-        """Every entry from `first` on, in order, without a gap, for ever: history, then live."""
+        """Every entry from `first` on, in order, without a gap, for ever: history, then live.
+
+        Raises `LogTrimmed` when the log no longer holds the entry that would be next.
+        """
+        ...
+
+    async def first(self) -> int:
+        """The index of the oldest entry that the log holds; `head` + 1 when it holds none."""
+        ...
+
+    async def trim(self, term: int, through: int) -> None:
+        """Forget the entries up to and including `through`, if `term` still leads; else nothing changes.
+
+        Again, or late, is harmless. Raises `Bug` when `through` is not before the newest entry: that one always stays.
+
+        Only what a majority has durable may go, and never the newest few: a leader recognises an append of its own
+        that went unanswered by what stands in the log. It has one append in flight, the newest entry, so its own
+        trimming never takes that. An old leader that repeats an append long after a later one trimmed it is told that
+        it was not committed: it is deposed, and its batch is sent again and answered with its first outcome.
+        """
+        ...
+
+    async def tidy(self, leads: bool) -> None:
+        """Keep small what holds the log. Every voter calls it, about every 10 s; `leads`: this one leads the log."""
         ...
 
     async def leader(self) -> Leader | None:
@@ -117,6 +140,11 @@ class Objects(Protocol):
 
     def receive(self, digest: bytes, size: int, chunks: Iterable[bytes | memoryview]) -> None:
         """Store a stream, hashing as it arrives, and fsync. Raises `ContentMismatch`; leaves nothing behind then."""
+        ...
+
+    def resume(self, digest: bytes, size: int, chunks: Callable[[int], Iterable[bytes | memoryview]]) -> None:
+        """As `receive`, from `chunks(offset)`, the bytes from there on: what arrived before is not asked for again.
+        What has arrived is kept when `chunks` raises `PeerGone`."""
         ...
 
     def read(self, digest: bytes) -> bytes:
@@ -305,15 +333,38 @@ class CatalogueStore(Rows, Protocol):
     durable: int
     """The index up to which a completed sync has put all of it on disk."""
 
+    @property
+    def copied(self) -> int:
+        """The index at which it was copied from a peer, who had all contents; 0 if it never was."""
+        ...
+
     def transaction(self) -> AbstractContextManager[None]: ...
 
     def keep_pack(self, index: int, digest: bytes) -> None:
         """Entry `index` came in the pack `digest`, an object that is kept for as long as the log keeps the entry."""
         ...
 
-    def packs(self) -> Sequence[bytes]: ...
+    def packs(self) -> Sequence[tuple[int, bytes]]:
+        """All packs that are kept: the entry's index, and the digest."""
+        ...
+
+    def forget_packs(self, through: int) -> None:
+        """The log keeps the entries up to `through` no more."""
+        ...
 
     def save_state(self, index: int, digest: int, files: int, seeded: bool) -> None: ...
+
+    def begin_copy(self) -> None:
+        """What `copy` is given from now on is another catalogue, that of a peer."""
+        ...
+
+    def copy(self, rows: Iterable[Row]) -> None:
+        """More rows of it."""
+        ...
+
+    def end_copy(self, index: int, digest: int, files: int, seeded: bool, lasts: Iterable[tuple[str, Last]]) -> None:
+        """It is complete, and takes the place of the catalogue that was here, in one transaction."""
+        ...
 
 
 class RecentContents(Protocol):

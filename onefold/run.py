@@ -25,7 +25,9 @@ from onefold.config import Config
 from onefold.core import wire
 from onefold.core.catalogue import Catalogue
 from onefold.core.messages import Problem
-from onefold.core.model import NEVER, BaseRow, Id, Present, index_of
+from onefold.core.model import Id, Kind, index_of
+from onefold.disk import FULL
+from onefold.edge.etcd_process import QUOTA_BYTES
 from onefold.edge.journal import Base, CatalogueStore
 from onefold.edge.log_etcd import EtcdLog
 from onefold.edge.materialise import FolderMaterialiser
@@ -38,7 +40,7 @@ from onefold.edge.transfer import PeerNetwork
 from onefold.edge.watch import InotifyWatcher
 from onefold.errors import Bug, DiskTrouble, OnefoldError
 from onefold.node.given import Identity, Ports
-from onefold.node.loop import Node
+from onefold.node.loop import Node, Renewed
 from onefold.ports import PeerHandler
 from onefold.standby import Contexts, stand_by
 
@@ -95,40 +97,48 @@ def main(config: Config) -> int:
         check_own(*config.tls, config.name)
         contexts = Contexts.of(config)
         patience = STANDBY_SECONDS_MIN
-        trouble: Problem | None = None
+        suspicious = False
         while True:
             begun = time.monotonic()
-            ended, trouble = _live(config, contexts, after_trouble=trouble is not None)
+            anew, trouble = _live(config, contexts, suspicious)
+            suspicious = trouble is not None and not trouble.full
+            if anew:
+                continue
             if trouble is None:
-                return ended
+                return 0
             gc.collect()  # what broke may hold files of the disk that is to be mended
             lived = time.monotonic() - begun >= LIVED_SECONDS
             patience = STANDBY_SECONDS_MIN if lived else min(2 * patience, STANDBY_SECONDS_MAX)
-            if not uvloop.run(stand_by(config, contexts, trouble, patience)):
+            problem = Problem(trouble.what, "", trouble.fix)
+            if not uvloop.run(stand_by(config, contexts, problem, patience)):
                 return 0
     except Exception as error:
         raise _named(error) from None
 
 
-def _live(config: Config, contexts: Contexts, after_trouble: bool) -> tuple[int, Problem | None]:
-    """Run the node once: its exit status, or what must be mended before it can go on. Raises what broke it."""
+def _live(config: Config, contexts: Contexts, suspicious: bool) -> tuple[bool, DiskTrouble | None]:
+    """Run the node once: whether it must start anew at once, or what must be mended first. Raises what broke it.
+
+    `suspicious`: a disk may have lost what was written to it before.
+    """
     try:
-        return uvloop.run(_run(config, contexts, after_trouble)), None
+        return uvloop.run(_run(config, contexts, suspicious)), None
     except Exception as error:
         named = _named(error)
         if not isinstance(named, DiskTrouble):
             raise named from None
-        return 0, Problem(named.what, "", named.fix)
+        return False, DiskTrouble(named.what, named.fix, named.full)  # without what it holds by its traceback
 
 
-async def _run(config: Config, contexts: Contexts, after_trouble: bool) -> int:
+async def _run(config: Config, contexts: Contexts, suspicious: bool) -> bool:
+    """One life of the node, until it is told to end; whether it must start anew instead. Raises what broke."""
     ending = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, ending.set)
-    process = _Process(config, contexts)
+    process = _Process(config, contexts, suspicious)
     try:
-        await process.start(after_trouble)
+        await process.start()
         node = asyncio.create_task(process.node.run(process.unplaced()))
         stop = asyncio.create_task(ending.wait())
         watch = asyncio.create_task(process.watch_folder())
@@ -141,11 +151,13 @@ async def _run(config: Config, contexts: Contexts, after_trouble: bool) -> int:
             for end in await asyncio.gather(watch, node, return_exceptions=True):
                 _raise(end)
             await process.ended_in_order()
+        except Renewed:
+            return True
         except Exception as error:
             if not (ending.is_set() and isinstance(_named(error), DiskTrouble)):
                 raise
             log.warning("ended, but not in order", error=str(error))
-        return 0
+        return False
     finally:
         await process.close()
 
@@ -164,7 +176,8 @@ def _named(error: Exception) -> OnefoldError:
         return error
     if isinstance(error, OSError) and error.errno in MACHINE:
         where = f" ({os.fsdecode(error.filename)})" if error.filename else ""
-        return DiskTrouble(f"the node cannot go on: {error.strerror}{where}", "free space, or mend the machine")
+        what = f"the node cannot go on: {error.strerror}{where}"
+        return DiskTrouble(what, "free space, or mend the machine", error.errno in FULL)
     if isinstance(error, sqlite3.Error):
         return DiskTrouble(f"the node cannot go on: {error}", "free space for the state directory, or mend its disk")
     log.error("the node broke", exc_info=error)
@@ -176,8 +189,9 @@ def _named(error: Exception) -> OnefoldError:
 class _Process:
     """The edges of one node, opened in order and closed in reverse."""
 
-    def __init__(self, config: Config, contexts: Contexts) -> None:
+    def __init__(self, config: Config, contexts: Contexts, suspicious: bool) -> None:
         self._config = config
+        self._suspicious = suspicious
         self._opened = contextlib.ExitStack()
         try:
             self._open(config, contexts)
@@ -203,6 +217,7 @@ class _Process:
         copies.mkdir(mode=0o700, exist_ok=True)
         for leftover in copies.iterdir():
             leftover.unlink()
+        self._notice_boot()  # before the node is told whether it has joined
         stored = self._catalogue.load_state()
         incarnation = self._base.next_incarnation()
         self._log = self._open_log()
@@ -228,6 +243,7 @@ class _Process:
             root=root,
             copies=copies,
             quiet_seconds=config.quiet_ms / 1000,
+            entries_kept=config.etcd.entries_kept,
             voters=tuple(member.name for member in config.voters),
             members=tuple(member.name for member in config.members),
         )
@@ -257,38 +273,46 @@ class _Process:
             addresses, tls = [member.address.plus(ETCD_CLIENT) for member in own_first], config.tls
         endpoints = [f"https://{address}" for address in addresses]
         files = TlsFiles(tls.ca, tls.cert, tls.key)
-        return EtcdLog(endpoints, config.folder_id, config.name, files, ours=config.runs_etcd)
+        ours = config.runs_etcd
+        return EtcdLog(endpoints, config.folder_id, config.name, files, ours=ours, quota_bytes=QUOTA_BYTES)
 
-    async def start(self, after_trouble: bool) -> None:
-        """Put the folder in order after whatever ended the last run, and open the doors. `after_trouble`: that was
-        trouble with a disk, which may have lost what it was to write."""
+    async def start(self) -> None:
+        """Put the folder in order after whatever ended the last run, and open the doors."""
         done = self._materialiser.recover(self._base.intents(), self._base, self._catalogue)
         self.node.placer.recovered(done)
-        boot = linux.boot_id()
-        if (after_trouble or self._base.boot_id not in ("", boot)) and not self._base.clean:
-            self._suspect()
-        self._base.boot_id = boot
-        self._base.clean = False
         await self._peers.start()
 
     def unplaced(self) -> Iterator[Id]:
         return self._base.differences(self._catalogue)
 
-    def _suspect(self) -> None:
-        """The machine or a disk failed: what was put into the folder since the last sync may be half there: no edit.
+    def _notice_boot(self) -> None:
+        boot = linux.boot_id()
+        if (self._suspicious or self._base.boot_id not in ("", boot)) and not self._base.clean:
+            self._suspect()
+        self._base.boot_id = boot
+        self._base.clean = False
 
-        Such a file is given up in the base: it is made anew from what was committed, and its bytes become a stray.
+    def _suspect(self) -> None:
+        """The machine or a disk failed: nothing that was written after the last sync needs to be as it was written,
+        neither in the folder nor in the base. So no difference between the two is an edit.
+
+        The node joins anew: until its folder is what the catalogue says it proposes nothing, and what differs is kept
+        aside. What the base has from after the sync is read again, whatever its stat says.
         """
         durable = self._catalogue.durable
         doubtful = [id for id, version, _, _ in self._base.places() if index_of(version) > durable]
-        with self._base.transaction(), self._scanner.session():
+        if self._suspicious and not doubtful:
+            return  # whatever the disk had to lose, it had been synced
+        log.warning(
+            "the machine or a disk failed: what differs from the folder's version is kept aside", doubtful=len(doubtful)
+        )
+        with self._base.transaction():
+            self._base.joined = False
             for id in doubtful:
                 row = self._base.get(id)
-                if row is not None and row.content:
-                    seen = self._scanner.observe(self._base.path(id), row, True, True)
-                    if isinstance(seen, Present) and seen.content != row.content:
-                        log.warning("damaged by a crash", path=self._base.path(id))
-                        self._base.put(_given_up(row))
+                if row is not None and row.kind is not Kind.DIRECTORY:
+                    never_holds = msgspec.structs.replace(row.stat, mtime_ns=-1, ctime_ns=-1)
+                    self._base.put(msgspec.structs.replace(row, stat=never_holds))
 
     async def ended_in_order(self) -> None:
         """Nothing is suspect at the next start, whatever becomes of the machine: all is on disk before that is said."""
@@ -312,12 +336,6 @@ class _Process:
         # A thread of ours may still be at work by descriptors that are closed next.
         await asyncio.get_running_loop().shutdown_default_executor()
         self._opened.close()
-
-
-def _given_up(row: BaseRow) -> BaseRow:
-    """`row` as the base of something that is not what it says: the plan replaces it, and what comes out is kept."""
-    nothing = msgspec.structs.replace(row.stat, mtime_ns=0, size=-1)
-    return msgspec.structs.replace(row, version=NEVER, content=b"", stat=nothing)
 
 
 def _log_to_stderr(level: str) -> None:

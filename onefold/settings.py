@@ -127,6 +127,16 @@ SETTINGS = (
         least=50,
         most=50_000,
     ),
+    Setting(
+        "etcd.entries_kept",
+        "number",
+        10_000,
+        "How many entries of the log are kept for nodes that are away. One that comes back later takes a copy of the "
+        "catalogue from another node first, which also works; it only takes longer.",
+        unit="entries",
+        least=100,
+        most=100_000,
+    ),
     Setting("members.name", "name", REQUIRED, "A node's name."),
     Setting("members.address", "address", REQUIRED, "Where the other nodes reach it: the first of its four ports."),
     Setting(

@@ -9,8 +9,11 @@ from __future__ import annotations
 import asyncio
 import json
 import sys
+from collections.abc import Coroutine
 from pathlib import Path
 from typing import Any, NamedTuple
+
+import msgspec
 
 from onefold.client import Client
 from onefold.config import Config, Member, load
@@ -33,6 +36,7 @@ from onefold.errors import OperatorError, PeerAway, PeerError, PeerGone, PeerRef
 
 ASK_SECONDS = 3.0
 MOVE_SECONDS = 10.0
+LOOK_SECONDS = 0.2
 
 
 class State(NamedTuple):
@@ -63,8 +67,12 @@ def cluster(config: Config) -> State:
 
 
 def wait(config: Config, seconds: float) -> int:
-    """Returns the index up to which every live node has everything in place. Raises `PeerError`."""
-    answer = asyncio.run(_ask_any(config, Wait(seconds), seconds + ASK_SECONDS))
+    """Returns the index up to which every live node has everything in place. Raises `PeerError`.
+
+    On a terminal, a progress bar for every node that catches up.
+    """
+    asked = _ask_any(config, Wait(seconds), seconds + ASK_SECONDS)
+    answer = asyncio.run(_with_progress(config, asked) if sys.stderr.isatty() else asked)
     if not isinstance(answer, Flushed):
         raise PeerRefused("a node gave an answer to another question", "run the same version of Onefold everywhere")
     return answer.index
@@ -157,6 +165,7 @@ def _facts(report: Report | None, refused: Problem | None) -> dict[str, Any]:
             "digest": None,
             "files": None,
             "strays": None,
+            "progress": None,
             "problems": [_problem(problem) for problem in told],
         }
     return {
@@ -167,12 +176,39 @@ def _facts(report: Report | None, refused: Problem | None) -> dict[str, Any]:
         "digest": dict(report.digests).get(report.applied, b"").hex(),
         "files": report.files,
         "strays": report.strays,
+        "progress": None if report.progress is None else msgspec.structs.asdict(report.progress),
         "problems": [_problem(problem) for problem in report.problems],
     }
 
 
 def _problem(problem: Problem) -> dict[str, str]:
     return {"what": problem.what, "where": problem.where, "fix": problem.fix}
+
+
+async def _with_progress(config: Config, asked: Coroutine[Any, Any, Message]) -> Message:
+    """What is `asked`; until it is answered, how far the nodes are."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, TaskID, TextColumn
+    from rich.progress import Progress as Bars
+
+    columns = (
+        TextColumn("{task.description} catches up"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[what]}"),
+    )
+    tasks: dict[str, TaskID] = {}
+    answer = asyncio.ensure_future(asked)
+    with Bars(*columns, console=Console(stderr=True), transient=True) as bars:
+        while not answer.done():
+            reports = await _reports(config)
+            for name, report in reports.items():
+                of = report.progress if isinstance(report, Report) else None
+                if of is not None:
+                    task = tasks[name] if name in tasks else tasks.setdefault(name, bars.add_task(name, what=of.what))
+                    bars.update(task, completed=of.done, total=of.total or None, what=of.what)
+            await asyncio.wait((answer,), timeout=LOOK_SECONDS)
+    return await answer
 
 
 async def _reports(config: Config) -> dict[str, Report | Problem | None]:

@@ -208,7 +208,7 @@ def test_a_start_that_fails_leaves_nothing_open(config: Config, monkeypatch: pyt
     before = os.listdir("/proc/self/fd")
     for _ in range(2):  # the second finds neither the folder locked nor a database in use
         with pytest.raises(OSError, match="No space left"):
-            run._Process(config, contexts)
+            run._Process(config, contexts, False)
     assert os.listdir("/proc/self/fd") == before
 
 
@@ -216,10 +216,14 @@ def test_a_node_that_was_in_trouble_stands_by_and_begins_anew_until_it_ends(
     config: Config, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     told: list[object] = []
-    lives = iter([(0, FULL), (0, FULL), (0, None)])
+    full, failed = (
+        DiskTrouble("the disk is full", "free space", full=True),
+        DiskTrouble("the disk is full", "free space"),
+    )
+    lives = iter([(False, full), (True, None), (False, failed), (False, None)])
 
-    def live(_: Config, __: Contexts, after_trouble: bool) -> tuple[int, Problem | None]:
-        told.append(after_trouble)
+    def live(_: Config, __: Contexts, suspicious: bool) -> tuple[bool, DiskTrouble | None]:
+        told.append(suspicious)
         return next(lives)
 
     async def stood_by(_: Config, __: Contexts, problem: Problem, seconds: float) -> bool:
@@ -230,7 +234,8 @@ def test_a_node_that_was_in_trouble_stands_by_and_begins_anew_until_it_ends(
     monkeypatch.setattr(run, "stand_by", stood_by)
     monkeypatch.setattr(run, "_log_to_stderr", lambda _: None)
     assert run.main(config) == 0
-    assert told == [False, (FULL, 2.0), True, (FULL, 4.0), True]  # and it waits longer when that did not help
+    # It stands by for longer when that did not help; and suspects a disk that failed, not one that was only full.
+    assert told == [False, (FULL, 2.0), False, False, (FULL, 4.0), True]
 
 
 def test_the_folders_lock_is_free_while_nothing_of_it_is_open(config: Config) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import msgspec
 
-from onefold.core.model import Batch
+from onefold.core.model import Batch, Id, Row
 
 STANDBY = "standby"
 """The role of a node that cannot go on before a person has mended something, and waits for that."""
@@ -37,6 +37,14 @@ class Hello(msgspec.Struct, frozen=True, tag="hello"):
     rules: int
 
 
+class Progress(msgspec.Struct, frozen=True):
+    """How far a node has come that catches up: `done` of `total`, with the "catalogue", or with "files"."""
+
+    what: str
+    done: int
+    total: int
+
+
 class Report(msgspec.Struct, frozen=True, tag="report"):
     """A node about itself: told to every peer when it changes, and as a heartbeat.
 
@@ -44,7 +52,8 @@ class Report(msgspec.Struct, frozen=True, tag="report"):
     follows ("" and 0: nobody). `role` is "leader", "voter" or "replica"; or `STANDBY`, and then only the problem is
     told. `preferred`: this node should lead when it can. `ready`: the folder is in the log (`Seed`), and this node's
     edits are followed. `reaches` names the peers with a live connection. `missing`: how much of this node's folder was
-    found gone at its start, and is kept by all others until somebody confirms that.
+    found gone at its start, and is kept by all others until somebody confirms that. `progress`: it has much to catch up
+    with.
     """
 
     node: str
@@ -63,6 +72,7 @@ class Report(msgspec.Struct, frozen=True, tag="report"):
     preferred: bool
     ready: bool
     missing: int = 0
+    progress: Progress | None = None
 
 
 class Arrived(msgspec.Struct, frozen=True, tag="arrived"):
@@ -84,6 +94,38 @@ class Hold(msgspec.Struct, frozen=True, tag="hold"):
 
 class Held(msgspec.Struct, frozen=True, tag="held"):
     digest: bytes
+
+
+class AskCatalogue(msgspec.Struct, frozen=True, tag="ask-catalogue"):
+    """Give a page of your catalogue as it was at `index` (0: begin, as it is now): the rows of ids beyond `after`.
+
+    Answer: `CataloguePage`. The same page may be asked for again, until the next one is."""
+
+    index: int
+    after: Id
+
+
+class CataloguePage(msgspec.Struct, frozen=True, tag="catalogue-page"):
+    """Rows of a catalogue at `index`, by id. `last`: there are no more. The rest says what the catalogue was there;
+    `lasts` are each node's newest (incarnation, sequence), on the first page only."""
+
+    index: int
+    rows: tuple[Row, ...]
+    last: bool
+    digest: bytes
+    files: int
+    seeded: bool
+    lasts: tuple[tuple[str, int, int], ...] = ()
+
+
+class Give(msgspec.Struct, frozen=True, tag="give"):
+    """Give these small contents, as far as you have them. Answer: `Given`; the asker verifies it."""
+
+    digests: tuple[bytes, ...]
+
+
+class Given(msgspec.Struct, frozen=True, tag="given"):
+    contents: dict[bytes, bytes]
 
 
 class Forward(msgspec.Struct, frozen=True, tag="forward"):
@@ -188,6 +230,10 @@ Message = (
     | Arrived
     | Hold
     | Held
+    | AskCatalogue
+    | CataloguePage
+    | Give
+    | Given
     | Forward
     | Taken
     | Reach

@@ -376,4 +376,11 @@ class Failed(msgspec.Struct, frozen=True, gc=False):
     reason: str
 
 
-Result = Done | Edited | Failed
+class Lacking(msgspec.Struct, frozen=True, gc=False):
+    """What is to be made does not stand there already, and its content is not here yet."""
+
+    id: Id
+    path: RelPath
+
+
+Result = Done | Edited | Failed | Lacking

@@ -37,6 +37,10 @@ class Rows(Protocol):
 
     def has_children(self, id: Id) -> bool: ...
 
+    def page(self, after: Id, limit: int) -> Sequence[Row]:
+        """The first `limit` rows with ids beyond `after`, by id."""
+        ...
+
     def put(self, row: Row) -> None:
         """Make `row` the row of its id, wherever that was before. (parent, name) is free, or this id's own."""
         ...
@@ -46,6 +50,10 @@ class Rows(Protocol):
         ...
 
     def last(self, node: str) -> Last | None: ...
+
+    def lasts(self) -> Sequence[tuple[str, Last]]:
+        """All of them, by node."""
+        ...
 
     def set_last(self, node: str, last: Last) -> None:
         """Keep `last` for `node`. Its numbers are not checked: anything up to 2^64 may come."""
@@ -74,6 +82,10 @@ class MemoryRows:
     def has_children(self, id: Id) -> bool:
         return id in self._places
 
+    def page(self, after: Id, limit: int) -> Sequence[Row]:
+        ids = sorted(id for id in self._rows if id > after and id != ROOT)
+        return [self._rows[id] for id in ids[:limit]]
+
     def put(self, row: Row) -> None:
         old = self._rows.get(row.id)
         if old is not None and (old.parent != row.parent or old.name != row.name):
@@ -90,6 +102,9 @@ class MemoryRows:
 
     def last(self, node: str) -> Last | None:
         return self._lasts.get(node)
+
+    def lasts(self) -> Sequence[tuple[str, Last]]:
+        return sorted(self._lasts.items())
 
     def set_last(self, node: str, last: Last) -> None:
         self._lasts[node] = last

@@ -252,9 +252,13 @@ class BulkClient:
 
         Raises `PeerGone`, `PeerRefused` (it does not have it) or `ContentMismatch` (it sent something else).
         """
-        with contextlib.closing(self._stream(source, digest, size)) as stream:
+        with contextlib.ExitStack() as opened:
+
+            def stream(offset: int) -> Generator[memoryview, None, None]:
+                return opened.enter_context(contextlib.closing(self._stream(source, digest, size, offset)))
+
             try:
-                self._objects.receive(digest, size, stream)
+                self._objects.resume(digest, size, stream)
             except ContentMismatch as error:
                 raise ContentMismatch(f"{source} sent other bytes than those of object {digest.hex()[:12]}") from error
 
@@ -267,10 +271,10 @@ class BulkClient:
         for tls in idle:
             self._sockets.drop(tls)
 
-    def _stream(self, source: str, digest: bytes, size: int) -> Generator[memoryview, None, None]:
-        """The bytes from `source`, resumed where a connection broke off as long as each brings some."""
+    def _stream(self, source: str, digest: bytes, size: int, offset: int) -> Generator[memoryview, None, None]:
+        """The bytes from `source`, from `offset` on, resumed where a connection broke off as long as each brings
+        some."""
         buffer = memoryview(bytearray(min(CHUNK_BYTES, size)))
-        offset = 0
         while True:
             tls, reused = self._connection(source)
             begun = offset

@@ -24,12 +24,16 @@ TOTAL_S = 5.0
 """How long all endpoints together may take. An election takes up to 1 s."""
 CONNECT_S = 2.0
 BACKOFF_FIRST_S, BACKOFF_MAX_S = 0.05, 0.5
+FULL_S = 0.5
+"""Between two attempts to write to an etcd without space: each costs its members an entry of Raft."""
 SHUNNED_S = 1.0
 """How long an endpoint that did not answer in time is asked only after the others."""
 
 _CANCELLED, _UNKNOWN, _DEADLINE, _DENIED, _EXHAUSTED, _UNAVAILABLE, _UNAUTHENTICATED = 1, 2, 4, 7, 8, 14, 16
 _PASSING = frozenset({_CANCELLED, _UNKNOWN, _DEADLINE, _EXHAUSTED, _UNAVAILABLE})
 """What passes by itself, or is another member's to answer: no leader, an election, a restart, too many requests."""
+
+NO_SPACE = "etcd has no space left"
 
 _NEEDS_LEADER = literal(b"hasleader", b"true")
 """A watch with this is ended by a member that lost touch with the majority, instead of falling silent."""
@@ -71,7 +75,17 @@ KEEP_ALIVE: Method[pb.LeaseKeepAliveRequest, pb.LeaseKeepAliveResponse] = Method
 MEMBERS: Method[pb.MemberListRequest, pb.MemberListResponse] = Method(
     "/etcdserverpb.Cluster/MemberList", pb.MemberListResponse
 )
+MEMBER_ADD: Method[pb.MemberAddRequest, pb.MemberAddResponse] = Method(
+    "/etcdserverpb.Cluster/MemberAdd", pb.MemberAddResponse
+)
+MEMBER_REMOVE: Method[pb.MemberRemoveRequest, pb.MemberRemoveResponse] = Method(
+    "/etcdserverpb.Cluster/MemberRemove", pb.MemberRemoveResponse
+)
 STATUS: Method[pb.StatusRequest, pb.StatusResponse] = Method("/etcdserverpb.Maintenance/Status", pb.StatusResponse)
+ALARM: Method[pb.AlarmRequest, pb.AlarmResponse] = Method("/etcdserverpb.Maintenance/Alarm", pb.AlarmResponse)
+DEFRAGMENT: Method[pb.DefragmentRequest, pb.DefragmentResponse] = Method(
+    "/etcdserverpb.Maintenance/Defragment", pb.DefragmentResponse
+)
 MOVE_LEADER: Method[pb.MoveLeaderRequest, pb.MoveLeaderResponse] = Method(
     "/etcdserverpb.Maintenance/MoveLeader", pb.MoveLeaderResponse
 )
@@ -172,6 +186,13 @@ class EtcdClient:
         self._total_s = total_s
         self.unanswered: LogUnavailable | None = None
         """How the newest call failed; None when it was answered."""
+        self.full = False
+        """Whether a write was refused because etcd has no space left. Whoever makes room says when that is over."""
+
+    @property
+    def own(self) -> str:
+        """The endpoint that is asked first."""
+        return self._endpoints[0].url
 
     async def call(self, method: Method[Q, A], request: Q, attempt_s: float | None = None) -> A:
         """Ask, and repeat until answered. `attempt_s` is the patience with each endpoint.
@@ -201,23 +222,28 @@ class EtcdClient:
                 except Refusal as error:
                     _check_passing(error, endpoint.url)
                     why = error
+            full = isinstance(why, Refusal) and _is_full(why)
+            self.full = self.full or full
             # All refused at once (connections refused, no leader): wait a little, or this loop would spin.
-            await asyncio.sleep(BACKOFF_FIRST_S)
+            await asyncio.sleep(FULL_S if full else BACKOFF_FIRST_S)
+        if isinstance(why, Refusal) and _is_full(why):
+            raise LogUnavailable(NO_SPACE, "see the problems of the voters") from why
         what = f"no majority of etcd answered in {self._total_s:g} s (last: {why})"
         fix = "see that a majority of the voters is running and reachable"
         self.unanswered = LogUnavailable(what, fix)
         raise LogUnavailable(what, fix) from why
 
-    async def ask(self, url: str, method: Method[Q, A], request: Q) -> A:
+    async def ask(self, url: str, method: Method[Q, A], request: Q, patience_s: float | None = None) -> A:
         """Ask the endpoint at `url`, once. Raises `Broken` or `Refusal`."""
+        patience = patience_s or self._attempt_s
         for endpoint in self._endpoints:
-            if endpoint.url == url:
+            if endpoint.url == url.rstrip("/"):
                 try:
-                    async with asyncio.timeout(self._attempt_s):
+                    async with asyncio.timeout(patience):
                         connection = await endpoint.connection()
                         return method.parse(await connection.call(method.path, request.SerializeToString()))
                 except TimeoutError as error:
-                    raise Broken(f"{url} did not answer in {self._attempt_s:g} s") from error
+                    raise Broken(f"{url} did not answer in {patience:g} s") from error
         raise Broken(f"{url} is no endpoint of ours")
 
     async def watch(self, request: pb.WatchCreateRequest) -> Watch:
@@ -263,12 +289,13 @@ class EtcdClient:
         return sorted(self._endpoints, key=lambda endpoint: max(endpoint.shunned_until, endpoint.not_before) > now)
 
 
+def _is_full(error: Refusal) -> bool:
+    """Whether it has no space. The write may all the same have been carried out by some members, and so by all."""
+    return "database space exceeded" in error.message
+
+
 def _check_passing(error: Refusal, url: str) -> None:
     """Return if `error` may pass by itself; raise what else to make of it."""
-    if "database space exceeded" in error.message:
-        raise OperatorError(
-            f"the etcd database behind {url} is full", "run `etcdctl defrag` and `etcdctl alarm disarm` on every voter"
-        ) from error
     if error.code in (_DENIED, _UNAUTHENTICATED):
         raise OperatorError(
             f"etcd at {url} does not let us in ({error.message})", "give the certificate's user a role for /onefold/"

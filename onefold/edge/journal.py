@@ -29,11 +29,14 @@ _U64 = (1 << 64) - 1
 
 _KINDS = {int(kind): kind for kind in Kind}
 
+_COLUMNS = """(id INTEGER PRIMARY KEY, parent INTEGER, name BLOB, kind INTEGER, version INTEGER,
+        placed INTEGER, mode INTEGER, mtime_ns INTEGER, size INTEGER, content BLOB)"""
+_PLACES = "CREATE UNIQUE INDEX rows_place ON rows (parent, name)"
+
 _CATALOGUE_TABLES = (
     META,
-    """CREATE TABLE rows (id INTEGER PRIMARY KEY, parent INTEGER, name BLOB, kind INTEGER, version INTEGER,
-        placed INTEGER, mode INTEGER, mtime_ns INTEGER, size INTEGER, content BLOB)""",
-    "CREATE UNIQUE INDEX rows_place ON rows (parent, name)",
+    f"CREATE TABLE rows {_COLUMNS}",
+    _PLACES,
     "CREATE TABLE lasts (node TEXT PRIMARY KEY, last BLOB) WITHOUT ROWID",
     "CREATE TABLE packs (position INTEGER PRIMARY KEY, digest BLOB)",
 )
@@ -112,13 +115,16 @@ class CatalogueStore(Database):
     def has_children(self, id: Id) -> bool:
         return self.execute("SELECT 1 FROM rows WHERE parent = ? LIMIT 1", (id,)).fetchone() is not None
 
+    def page(self, after: Id, limit: int) -> list[Row]:
+        found = self.execute("SELECT * FROM rows WHERE id > ? ORDER BY id LIMIT ?", (after, limit))
+        return [_row(t) for t in found]
+
     def put(self, row: Row) -> None:
-        id, parent, name, kind, version, placed, mode, mtime_ns, size, content = msgspec.structs.astuple(row)
         self.execute(
             "INSERT INTO rows VALUES (?,?,?,?,?,?,?,?,?,?) ON CONFLICT (id) DO UPDATE SET parent=excluded.parent,"
             " name=excluded.name, kind=excluded.kind, version=excluded.version, placed=excluded.placed,"
             " mode=excluded.mode, mtime_ns=excluded.mtime_ns, size=excluded.size, content=excluded.content",
-            (id, parent, bytes(name), int(kind), version, placed, mode, mtime_ns, size, content),
+            _columns(row),
         )
         self._cache.written(row)
 
@@ -127,6 +133,7 @@ class CatalogueStore(Database):
         self._cache.forget(row.id)
 
     def _rolled_back(self) -> None:
+        """Forget what memory holds: the rows are others now."""
         self._cache.clear()
         self._lasts.clear()
 
@@ -135,6 +142,9 @@ class CatalogueStore(Database):
             found = self.execute("SELECT last FROM lasts WHERE node = ?", (node,)).fetchone()
             self._lasts[node] = None if found is None else _decode_last(found[0])
         return self._lasts[node]
+
+    def lasts(self) -> list[tuple[str, Last]]:
+        return [(node, _decode_last(last)) for node, last in self.execute("SELECT * FROM lasts ORDER BY node")]
 
     def set_last(self, node: str, last: Last) -> None:
         self.execute("INSERT OR REPLACE INTO lasts VALUES (?, ?)", (node, _encode_last(last)))
@@ -146,9 +156,47 @@ class CatalogueStore(Database):
         """Entry `index` came in the pack `digest`, an object that is kept for as long as the log keeps the entry."""
         self.execute("INSERT OR REPLACE INTO packs VALUES (?, ?)", (index, digest))
 
-    def packs(self) -> list[bytes]:
-        """The digests of all packs to be kept."""
-        return [t[0] for t in self.execute("SELECT digest FROM packs ORDER BY position")]
+    def packs(self) -> list[tuple[int, bytes]]:
+        """All packs that are kept: the entry's index, and the digest."""
+        return self.execute("SELECT position, digest FROM packs ORDER BY position").fetchall()
+
+    def forget_packs(self, through: int) -> None:
+        """The log keeps the entries up to `through` no more."""
+        self.execute("DELETE FROM packs WHERE position <= ?", (through,))
+
+    # another catalogue
+
+    @property
+    def copied(self) -> int:
+        """The index at which it was copied from a peer; 0 if it never was."""
+        return int(self._meta("copied", 0))
+
+    def begin_copy(self) -> None:
+        """What `copy` is given from now on is another catalogue, that of a peer."""
+        with self.transaction():
+            self.execute("DROP TABLE IF EXISTS copied")
+            self.execute(f"CREATE TABLE copied {_COLUMNS}")
+
+    def copy(self, rows: Iterable[Row]) -> None:
+        """More rows of it. Whether they are all, and each once, its digest tells."""
+        with self.transaction():
+            for row in rows:
+                self.execute("INSERT OR REPLACE INTO copied VALUES (?,?,?,?,?,?,?,?,?,?)", _columns(row))
+
+    def end_copy(self, index: int, digest: int, files: int, seeded: bool, lasts: Iterable[tuple[str, Last]]) -> None:
+        """It is complete, and takes the place of the catalogue that was here: in one transaction, so that a crash
+        leaves one or the other. The packs that were kept are forgotten."""
+        with self.transaction():
+            self.execute("DROP TABLE rows")
+            self.execute("ALTER TABLE copied RENAME TO rows")
+            self.execute(_PLACES)
+            self.execute("DELETE FROM lasts")
+            for node, last in lasts:
+                self.set_last(node, last)
+            self.execute("DELETE FROM packs")
+            self._set_meta("copied", index)
+            self.save_state(index, digest, files, seeded)
+        self._rolled_back()
 
     def load_state(self) -> State:
         """The state as last saved; of an empty catalogue if it never was."""
@@ -163,6 +211,11 @@ class CatalogueStore(Database):
 
 
 _EMPTY_STATE = msgspec.msgpack.encode((0, bytes(32), 0, False))
+
+
+def _columns(row: Row) -> tuple[Any, ...]:
+    id, parent, name, kind, version, placed, mode, mtime_ns, size, content = msgspec.structs.astuple(row)
+    return (id, parent, bytes(name), int(kind), version, placed, mode, mtime_ns, size, content)
 
 
 def _row(t: tuple[Any, ...]) -> Row:

@@ -10,7 +10,7 @@ import asyncio
 from collections.abc import AsyncIterator, Callable
 
 from onefold.core.messages import Problem
-from onefold.errors import Bug, LogUnavailable, OperatorError
+from onefold.errors import Bug, LogTrimmed, LogUnavailable
 from onefold.ports import Append, Leader
 
 
@@ -40,6 +40,7 @@ class MemoryCluster:
         """Forget the entries up to and including `through`."""
         for index in [index for index in self.entries if index <= through]:
             del self.entries[index]
+        self.write()
 
 
 class MemoryLog:
@@ -90,14 +91,28 @@ class MemoryLog:
                 wake.clear()
                 while self._reachable and following <= self._cluster.head:
                     if following not in self._cluster.entries:
-                        raise OperatorError(
-                            f"the log no longer holds entry {following}", "let this node join anew, from a peer's state"
-                        )
+                        raise LogTrimmed(following)
                     yield following, self._cluster.entries[following]
                     following += 1
                 await wake.wait()
         finally:
             self._wakes.discard(wake)
+
+    async def first(self) -> int:
+        await self._ask()
+        return min(self._cluster.entries, default=self._cluster.head + 1)
+
+    async def trim(self, term: int, through: int) -> None:
+        _held(term)
+        await self._ask()
+        if through >= self._cluster.head:
+            raise Bug(f"the log ends at {self._cluster.head}: it cannot be trimmed through {through}")
+        if self._term() == term:
+            self._cluster.trim(through)
+            self._answer()
+
+    async def tidy(self, leads: bool) -> None:
+        """Nothing: what was trimmed takes no room."""
 
     async def leader(self) -> Leader | None:
         await self._ask()

@@ -14,9 +14,22 @@ from typing import Final
 import msgspec
 
 from onefold import linux
-from onefold.core.model import Attributes, BaseRow, Done, Edited, Failed, Kind, Make, Replace, Result, Row, Stat
+from onefold.core.model import (
+    Attributes,
+    BaseRow,
+    Done,
+    Edited,
+    Failed,
+    Kind,
+    Lacking,
+    Make,
+    Replace,
+    Result,
+    Row,
+    Stat,
+)
 from onefold.core.paths import RelPath
-from onefold.edge.reasons import HELD, SPECIAL, Stop, reason_of
+from onefold.edge.reasons import HELD, SPECIAL, NotHere, Stop, reason_of
 from onefold.edge.workspace import (
     TRIES,
     UNFINISHED,
@@ -54,13 +67,16 @@ class Maker:
         parent, name = self.space.locate(path)
         if row.kind is Kind.DIRECTORY:
             return self._make_directory(row, path, parent, name)
-        if row.size >= LARGE_BYTES and self._adopt(row, parent, name):
+        large = row.size >= LARGE_BYTES
+        if large and self._adopt(row, parent, name):
             return Done(row.id, self._row_in_place(row, parent, name))
         try:
             new = self._build(row, None)
-        except Stop:
-            if self._adopt(row, parent, name):
+        except Stop as stop:
+            if not large and self._adopt(row, parent, name):
                 return Done(row.id, self._row_in_place(row, parent, name))
+            if isinstance(stop, NotHere):
+                return Lacking(row.id, path)
             raise
         try:
             linux.renameat2(self.space.tmp, new, parent, name, linux.RENAME_NOREPLACE)
@@ -245,7 +261,7 @@ class Maker:
         try:
             data: bytes | Path = self.contents(row.content) if row.size else b""
         except KeyError:
-            raise Stop("its content is not here yet; it is tried again") from None
+            raise NotHere("its content is not here yet; it is tried again") from None
         fd = os.open(new, _CREATE, 0o600 | UNFINISHED, dir_fd=tmp)
         try:
             self._fill(fd, row, data)
@@ -272,7 +288,7 @@ class Maker:
         try:
             whole = copy_file(data, fd, row)
         except FileNotFoundError:
-            raise Stop("its content is not here any more; it is tried again") from None
+            raise NotHere("its content is not here any more; it is tried again") from None
         if not whole:
             raise Stop("its content changed while it was copied; it is tried again")
 

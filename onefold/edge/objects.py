@@ -9,6 +9,9 @@ temporary name in `incoming/`, and becomes an object in three steps, each of whi
 
 A crash before 2 leaves a temporary, removed at the next start; one between 2 and 3 leaves either nothing or a whole
 object, and the next start syncs the directories before it counts what it finds.
+
+What a source broke off is kept as a *part*, `incoming/<digest>.part`, also over a restart, and continued when the
+object is asked for again. It is hashed with the rest, so a part that a crash has damaged only costs time.
 """
 
 from __future__ import annotations
@@ -19,19 +22,26 @@ import itertools
 import os
 import re
 import threading
-from collections.abc import Iterable, Iterator
+import time
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from blake3 import blake3
 
 from onefold.disk import RESERVE_BYTES, trouble
-from onefold.errors import ContentMismatch
+from onefold.errors import ContentMismatch, PeerGone
 
 WRITEBACK_BYTES = 8 << 20
 """The disk is set to work after each so many bytes of a long object, so that the final sync has little left to do."""
 
+PART_BYTES_MIN = 1 << 20
+"""Less than that is not worth keeping."""
+PART_SECONDS = 86_400.0
+"""A part that nobody has continued for so long is removed at the next start."""
+
 _INCOMING = "incoming"
+_PART = ".part"
 _FAN = re.compile(r"[0-9a-f]{2}")
 _REST = re.compile(r"[0-9a-f]{62}")
 _SYNC_FILE_RANGE_WRITE = 2
@@ -54,6 +64,8 @@ class ObjectStore:
         """The directories of objects that exist, durably."""
         self._settling: set[bytes] = set()
         """Digests between steps 2 and 3: visible in the directory, but not yet to be counted."""
+        self._parts: set[bytes] = set()
+        """Digests that are being received into their part just now."""
         try:
             self._prepare()
         except OSError as error:
@@ -79,12 +91,40 @@ class ObjectStore:
         self._check_room(digest, size)
         temporary = self._directory / _INCOMING / f"{next(self._numbers)}"
         try:
-            self._write(temporary, digest, size, chunks)
+            self._write(temporary, 0, digest, size, chunks)
             with self._storing(digest):
                 self._settle(temporary, digest)
         except BaseException:
             temporary.unlink(missing_ok=True)
             raise
+
+    def resume(self, digest: bytes, size: int, chunks: Callable[[int], Iterable[bytes | memoryview]]) -> None:
+        """As `receive`, from `chunks(offset)`, the bytes from there on: what arrived before is not asked for again.
+        What has arrived is kept when `chunks` raises `PeerGone`."""
+        with self._lock:
+            alone = digest not in self._parts
+            self._parts.add(digest)
+        if not alone:
+            self.receive(digest, size, chunks(0))
+            return
+        part = self._directory / _INCOMING / f"{digest.hex()}{_PART}"
+        try:
+            if self.has(digest):
+                return
+            begun = _size(part)
+            self._check_room(digest, size - begun)
+            self._write(part, begun, digest, size, chunks(begun))
+            with self._storing(digest):
+                self._settle(part, digest)
+        except PeerGone:
+            if _size(part) < PART_BYTES_MIN:
+                part.unlink(missing_ok=True)
+            raise
+        except BaseException:
+            part.unlink(missing_ok=True)
+            raise
+        finally:
+            self._parts.discard(digest)
 
     def read(self, digest: bytes) -> bytes:
         """The whole content. Raises `KeyError` when it is not here."""
@@ -129,7 +169,8 @@ class ObjectStore:
         incoming = self._directory / _INCOMING
         incoming.mkdir(mode=0o700, parents=True, exist_ok=True)
         for leftover in os.scandir(incoming):
-            os.unlink(leftover.path)
+            if not leftover.name.endswith(_PART) or time.time() - leftover.stat().st_mtime > PART_SECONDS:
+                os.unlink(leftover.path)
         for fan in os.listdir(self._directory):
             if _FAN.fullmatch(fan):
                 self._fans.add(fan)
@@ -143,11 +184,16 @@ class ObjectStore:
             if room.f_bavail * room.f_frsize < size + RESERVE_BYTES:
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    def _write(self, temporary: Path, digest: bytes, size: int, chunks: Iterable[bytes | memoryview]) -> None:
+    def _write(
+        self, temporary: Path, begun: int, digest: bytes, size: int, chunks: Iterable[bytes | memoryview]
+    ) -> None:
+        """Into `temporary`, of which the first `begun` bytes are there."""
         hasher = blake3()
-        written = started = 0
+        written = started = begun
         with self._storing(digest):
-            fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o444)
+            if begun:
+                hasher.update_mmap(temporary)
+            fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o644)
         try:
             for chunk in chunks:
                 if written + len(chunk) > size:
@@ -163,6 +209,7 @@ class ObjectStore:
             if written != size or hasher.digest() != digest:
                 raise ContentMismatch(f"the {written} bytes that arrived are not object {digest.hex()[:12]}")
             with self._storing(digest):
+                os.fchmod(fd, 0o444)
                 os.fdatasync(fd)
         finally:
             os.close(fd)
@@ -197,6 +244,13 @@ class ObjectStore:
             yield
         except OSError as error:
             raise trouble(f"cannot store object {digest.hex()[:12]}", self._directory, error) from error
+
+
+def _size(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except FileNotFoundError:
+        return 0
 
 
 def _write_all(fd: int, chunk: bytes | memoryview) -> None:

@@ -31,6 +31,10 @@ class Stop(Exception):
     """The action cannot be carried out, for this reason; nothing of it is left behind."""
 
 
+class NotHere(Stop):
+    """The content that it needs is not here."""
+
+
 def reason_of(error: OSError, folder: int) -> str:
     """`folder` is a descriptor of it."""
     if error.errno == errno.ENOSPC:

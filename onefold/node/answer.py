@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,12 +13,14 @@ from onefold.core import wire
 from onefold.core.messages import (
     Arrived,
     Ask,
+    AskCatalogue,
     Cluster,
     Confirm,
     Confirmed,
     Flush,
     Flushed,
     Forward,
+    Give,
     Held,
     Hold,
     Message,
@@ -36,7 +37,9 @@ from onefold.core.model import COMMANDS_MAX
 from onefold.errors import PeerError, PeerRefused
 from onefold.node.append import Appender, Proposal
 from onefold.node.durable import Keeper
+from onefold.node.fetch import Fetcher
 from onefold.node.flush import FLUSH_SECONDS, Flusher
+from onefold.node.give import Giver
 from onefold.node.given import Identity, Ports
 from onefold.node.large import LargeContents
 from onefold.node.lead import Elector
@@ -60,6 +63,8 @@ class Answerer:
         appender: Appender,
         placer: Placer,
         proposer: Proposer,
+        fetcher: Fetcher,
+        giver: Giver,
         large: LargeContents,
         keeper: Keeper,
         reporter: Reporter,
@@ -75,6 +80,8 @@ class Answerer:
         self._appender = appender
         self._placer = placer
         self._proposer = proposer
+        self._fetcher = fetcher
+        self._giver = giver
         self._large = large
         self._keeper = keeper
         self._reporter = reporter
@@ -98,10 +105,12 @@ class Answerer:
         self._reporter.change()
         self._elector.wake()
         self._placer.retry()
+        self._fetcher.retry()
 
     def left(self, peer: str) -> None:
         log.info("disconnected", peer=peer)
         self._reporter.reports.pop(peer, None)
+        self._giver.left(peer)
         self._moved()
         self._elector.wake()
 
@@ -113,6 +122,10 @@ class Answerer:
                 return await self._hold(message)
             case Forward():
                 return self._forward(peer, message)
+            case AskCatalogue():
+                return self._giver.page(peer, message)
+            case Give(digests=digests):
+                return await self._giver.give(digests)
             case Reach(node=node):
                 return Reached(self._elector.reaches(node))
             case Flush():
@@ -128,23 +141,14 @@ class Answerer:
         raise PeerRefused(f"{self._who.name} does not know what to do with {type(message).__name__}", "upgrade it")
 
     async def locate(self, digest: bytes) -> Path | bytes | None:
-        with contextlib.suppress(KeyError):
-            return self._ports.objects.path(digest)
-        path = self._large.serving.get(digest)
-        if path is None:
-            data = self._ports.contents.get(digest)
-            if data is not None:
-                return data
-            row = next(iter(self._ports.base.by_content(digest)), None)
-            path = self._ports.base.path(row.id) if row is not None else None
-        return None if path is None else Path(os.fsdecode(self._who.root)) / os.fsdecode(path)
+        return self._giver.locate(digest)
 
     async def _hold(self, hold: Hold) -> Message:
         term = self._elector.leader.term if self._elector.leader else 0
         if not self._ports.objects.has(hold.digest):
             if hold.data is not None:
                 await asyncio.to_thread(self._ports.objects.put, hold.digest, hold.data)
-            elif not await self._placer.obtain_here(hold.digest, hold.size):
+            elif not await self._fetcher.make_object(hold.digest, hold.size):
                 await self._ports.peers.fetch(hold.digest, hold.size, hold.sources)
         self._keeper.pin(hold.digest, term)
         return Held(hold.digest)

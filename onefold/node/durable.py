@@ -20,7 +20,8 @@ class Keeper:
 
     Invariants: an object that no applied entry names is pinned until an entry of a later term than its holding has been
     applied (the log up to that takeover does not name it, so nothing ever will). A named one is pinned until the index
-    that named it is durable on a majority of voters, this node's folder included.
+    that named it is durable on a majority of voters, this node's folder included; a pack, also until the log has no
+    such entry any more.
     """
 
     def __init__(
@@ -42,15 +43,25 @@ class Keeper:
         self._completed = completed
         self._named: dict[bytes, int] = {}
         self._pinned: dict[bytes, int] = {}
-        self._packs: set[bytes] = set()
+        self._packs: dict[bytes, int] = {}
+        self._restored: set[bytes] = set()  # pinned, since a term that is not known yet
         self.durable = durable
 
-    def restore(self, packs: Iterable[bytes]) -> None:
-        """What the store holds from before this start: `packs`, and what is pinned, since any earlier term."""
-        self._packs.update(packs)
+    def restore(self, index: int, packs: Iterable[tuple[int, bytes]], is_placed: Callable[[bytes], bool]) -> None:
+        """What the store holds from before this start, when `index` is applied: `packs`; what `is_placed`, so that an
+        applied entry has named it; and what may be held for an entry to come."""
+        self._packs.update((digest, index) for index, digest in packs)
         for digest in self._objects.digests():
-            if digest not in self._packs:
-                self._pinned[digest] = 0
+            if digest not in self._packs and is_placed(digest):
+                self._named[digest] = index
+            elif digest not in self._packs:
+                self._restored.add(digest)
+
+    def term_began(self, term: int) -> None:
+        """Somebody leads in `term`; what was held before this start was held in no later one."""
+        for digest in self._restored:
+            self.pin(digest, term)
+        self._restored.clear()
 
     def pin(self, digest: bytes, term: int) -> None:
         """A voter holds this object for an entry to come, since `term`."""
@@ -59,8 +70,8 @@ class Keeper:
     def applied(self, index: int, entry: Entry, pack: Pack) -> None:
         """An entry names objects: the pack that it came in (kept with the log), and the large contents of its puts."""
         if entry.pack is None:
-            self._packs.add(entry.digest)
-            self._pinned.pop(entry.digest, None)
+            self._packs[entry.digest] = index
+            self._unpin(entry.digest)
         for batch in pack.batches:
             for command in batch.commands:
                 if (
@@ -69,12 +80,21 @@ class Keeper:
                     and command.content is not None
                     and command.content not in pack.contents  # an object then, held or to be fetched
                 ):
-                    self._pinned.pop(command.content, None)
+                    self._unpin(command.content)
                     self._named[command.content] = index
         if self._pinned:
             for digest in [d for d, term in self._pinned.items() if term < entry.term]:
                 del self._pinned[digest]
                 self._named[digest] = index
+
+    def _unpin(self, digest: bytes) -> None:
+        self._pinned.pop(digest, None)
+        self._restored.discard(digest)
+
+    def trimmed(self, through: int) -> None:
+        """The log has no entry up to there any more, so nobody asks for the packs of those."""
+        for digest in [digest for digest, index in self._packs.items() if index <= through]:
+            self._named[digest] = self._packs.pop(digest)
 
     def release(self, durable_of_voters: Iterable[int], voters: int) -> None:
         """Let go of what a majority of voters has for good. `durable_of_voters`: of those that are known."""
@@ -82,7 +102,7 @@ class Keeper:
         majority = min(known[voters // 2], self.durable)
         for digest in [d for d, index in self._named.items() if index <= majority]:
             del self._named[digest]
-            if digest not in self._packs and digest not in self._pinned:
+            if digest not in self._packs and digest not in self._pinned and digest not in self._restored:
                 self._objects.release(digest)
         self._contents.forget(majority)
 

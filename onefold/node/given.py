@@ -40,7 +40,7 @@ class Ports(msgspec.Struct, frozen=True):
 class Identity(msgspec.Struct, frozen=True):
     """Who a node is, and its settings. `voters` in the order in which they take over; `members` are all. `copies`: a
     directory for copies of files that never rest. `quiet_seconds`: how long an open file must be quiet before it is
-    looked at."""
+    looked at. `entries_kept`: of the log, for nodes that are away."""
 
     name: str
     incarnation: int
@@ -49,5 +49,6 @@ class Identity(msgspec.Struct, frozen=True):
     root: bytes
     copies: Path
     quiet_seconds: float
+    entries_kept: int
     voters: tuple[str, ...]
     members: tuple[str, ...]

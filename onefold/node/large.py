@@ -14,10 +14,10 @@ from onefold.core.model import Command, Kind, Observed, Present, Put
 from onefold.core.paths import RelPath, show
 from onefold.errors import ContentMismatch, OnefoldError, OperatorError, PeerError
 from onefold.node.due import RESTLESS_SECONDS
+from onefold.node.fetch import chunks
 from onefold.node.given import Identity, Ports
 from onefold.node.hold import Holder
 from onefold.node.look import remembered
-from onefold.node.place import chunks
 from onefold.ports import CHANGING, LARGE, Spawn
 
 RETRY_SECONDS = 1.0

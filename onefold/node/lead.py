@@ -55,11 +55,13 @@ class Elector:
         report_of: Callable[[str], Report | None],
         heard: Callable[[str], float | None],
         flush: Callable[[], Awaitable[object]],
+        behind: Callable[[], bool],
         changed: Callable[[Leader | None, int], None],
         spawn: Spawn,
     ) -> None:
-        """`voters` in the order in which they take over. `changed(leader, deposed)`: another term has begun; `deposed`
-        is the term that this node led until then, or 0."""
+        """`voters` in the order in which they take over. `behind()`: this node cannot follow the log just now, so
+        it does not stand. `changed(leader, deposed)`: another term has begun; `deposed` is the term that this node led
+        until then, or 0."""
         self._me = me
         self._voters = tuple(voters)
         self._preferred = preferred
@@ -71,6 +73,7 @@ class Elector:
         self._report_of = report_of
         self._heard = heard
         self._flush = flush
+        self._behind = behind
         self._changed = changed
         self._spawn = spawn
         self._wake = asyncio.Event()
@@ -160,7 +163,7 @@ class Elector:
         while True:
             self._wake.clear()
             try:
-                if self._me in self._voters:
+                if self._me in self._voters and not self._behind():
                     await self._consider()
                 if self.active:
                     await self._prefer(in_step_since)

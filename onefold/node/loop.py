@@ -12,12 +12,15 @@ from onefold.core.catalogue import Catalogue
 from onefold.core.messages import Problem, Report
 from onefold.core.model import Applied, Entry, Id, Pack
 from onefold.core.paths import ROOT_PATH, RelPath
-from onefold.errors import Bug, OperatorError, PeerError, UserError
+from onefold.errors import Bug, LogTrimmed, OperatorError, PeerError, UserError
 from onefold.node.answer import Answerer
 from onefold.node.append import Appender
 from onefold.node.apply import Applier
+from onefold.node.catch_up import CatchUp
 from onefold.node.durable import Keeper
+from onefold.node.fetch import Fetcher
 from onefold.node.flush import Flusher
+from onefold.node.give import Giver
 from onefold.node.given import Identity, Ports
 from onefold.node.guard import Guard
 from onefold.node.hold import Holder
@@ -27,6 +30,7 @@ from onefold.node.place import Placer
 from onefold.node.propose import Proposer, Stance
 from onefold.node.report import Reporter, brief, first_path
 from onefold.node.sweep import Sweeper
+from onefold.node.trim import Trimmer, trim_point
 from onefold.ports import Hint, Leader
 
 DIGESTS_TOLD = 16
@@ -34,6 +38,10 @@ DRAIN_SECONDS = 1.0
 STOP_SECONDS = 3.0
 
 log = structlog.get_logger()
+
+
+class Renewed(Exception):
+    """The catalogue is another one now: the node must start anew on what is on disk."""
 
 
 class Node:
@@ -62,21 +70,31 @@ class Node:
             ports.peers,
             self._wrote,
             self._applied,
+            catalogue.index if joined else max(durable, ports.catalogue.copied),
         )
-        self.placer = Placer(
-            ports.catalogue,
+        self.catch_up = CatchUp(
+            ports.log, ports.catalogue, ports.peers, ports.clock, lambda node: self.reporter.reports.get(node)
+        )
+        self.fetcher = Fetcher(
             ports.base,
             ports.contents,
             ports.objects,
             ports.peers,
-            ports.materialiser,
             who.root,
+            self._is_current,
+            lambda ids: self.placer.want(ids),
+            self._spawn,
+        )
+        self.placer = Placer(
+            ports.catalogue,
+            ports.base,
+            self.fetcher,
+            ports.materialiser,
             lambda: catalogue.index,
             self._keep_edits,
             self._look_again,
             lambda path: self.proposer.look_at(path, tree=True),
             self._in_place,
-            self._spawn,
         )
         self.large = LargeContents(who, ports, holder, self._look_at, self._spawn)
         self.proposer = Proposer(
@@ -118,6 +136,7 @@ class Node:
             self.reporter.reports.get,
             ports.peers.last_heard,
             self.flusher.flush,
+            lambda: self.catch_up.progress() is not None,
             self._leader_changed,
             self._spawn,
         )
@@ -130,6 +149,10 @@ class Node:
             self._synced,
             durable,
         )
+        self.trimmer = Trimmer(
+            ports.log, ports.clock, who.entries_kept, lambda: self.elector.active, self._trim_point, self._trimmed
+        )
+        self.giver = Giver(who, ports, catalogue, self.large)
         self.answerer = Answerer(
             who,
             ports,
@@ -137,6 +160,8 @@ class Node:
             self.appender,
             self.placer,
             self.proposer,
+            self.fetcher,
+            self.giver,
             self.large,
             self.keeper,
             self.reporter,
@@ -150,9 +175,13 @@ class Node:
     async def run(self, unplaced: Iterable[Id]) -> None:
         """Run until cancelled. `unplaced`: ids on which the catalogue and the base differ at the start.
 
-        Raises what broke: `OperatorError`, `Bug`, or an unexpected error, after which only a restart helps.
+        Raises `Renewed`, or what broke: `OperatorError`, `Bug`, or an unexpected error, after which only a restart
+        helps.
         """
-        self.keeper.restore(self._ports.catalogue.packs())
+        is_placed = self._ports.base.by_content
+        self.keeper.restore(
+            self._catalogue.index, self._ports.catalogue.packs(), lambda digest: bool(is_placed(digest))
+        )
         self.placer.want(unplaced)
         self.proposer.hint([Hint(ROOT_PATH, True, False, True)])
         loop = asyncio.get_running_loop()
@@ -160,7 +189,7 @@ class Node:
         try:
             async with self._group:
                 for station in (
-                    self.applier.run(),
+                    self._follow(),
                     self.elector.follow(),
                     self.elector.run(),
                     self.placer.run(),
@@ -169,21 +198,36 @@ class Node:
                     self.sweeper.resolve(),
                     self.reporter.run(),
                     self.keeper.run(),
+                    self.trimmer.run(),
                     self._keep_draining(),
                 ):
                     self._spawn(_endless(station))
         finally:
             loop.remove_reader(self._ports.watcher.fileno())
 
+    async def _follow(self) -> None:
+        """Follow the log for ever; where it does not reach back far enough, take over from a peer, and start anew."""
+        try:
+            await self.applier.run()
+        except LogTrimmed as trimmed:
+            log.warning("behind what the log holds", error=str(trimmed))
+        taking = self._spawn(self.catch_up.run())
+        await self._let_others_lead()
+        await taking
+        raise Renewed
+
     async def stop(self) -> None:
         """Before the end of `run`: propose what is written, and let another lead. Bounded in time."""
         self._stopping = True
         self.reporter.change()
+        await self._let_others_lead()
+
+    async def _let_others_lead(self) -> None:
         try:
             async with asyncio.timeout(STOP_SECONDS):
                 await self.elector.stop()
         except (TimeoutError, OperatorError, PeerError, UserError) as error:
-            log.warning("stopped without handing over", error=str(error) or "it took too long")
+            log.warning("leadership was not handed over", error=str(error) or "it took too long")
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         return self._group.create_task(work)
@@ -222,12 +266,17 @@ class Node:
             self._join()
         self.placer.note(pack, applied, self._wrote(pack), agreed)
         self.keeper.applied(applied.index, entry, pack)
+        self.giver.applied(applied)
         self._advance()
 
     def _in_place(self, index: int) -> None:
         self.reporter.arrive(index)
         self._moved()
         self.proposer.advance()
+
+    def _is_current(self, id: Id, digest: bytes) -> bool:
+        row = self._ports.catalogue.get(id)
+        return row is not None and row.content == digest
 
     def _moved(self) -> None:
         """A folder has arrived somewhere, here or elsewhere, or a node is gone: it may be everywhere now."""
@@ -260,6 +309,19 @@ class Node:
     def _synced(self, index: int) -> None:
         self._ports.catalogue.durable = index
         self.reporter.change()
+
+    # -------------------------------------------------------------------------------------------- the log's tail
+
+    def _trim_point(self, kept: int) -> int:
+        reports = self.reporter.reports
+        live = [r.durable if (r := reports.get(node)) else 0 for node in self._ports.peers.connected()]
+        majority = len(self.who.voters) // 2 + 1
+        live.append(self.keeper.durable)
+        return trim_point(self._catalogue.index, live, self._durable_of_voters(), majority, kept)
+
+    def _trimmed(self, index: int) -> None:
+        self._ports.catalogue.forget_packs(index)
+        self.keeper.trimmed(index)
 
     # -------------------------------------------------------------------------------------------- what it may do
 
@@ -309,6 +371,8 @@ class Node:
 
     def _leader_changed(self, leader: Leader | None, deposed: int) -> None:
         self.large.term_changed()
+        if leader is not None:
+            self.keeper.term_began(leader.term)
         if deposed and leader is not None and leader.node != self.who.name:
             self._drain()
             self.proposer.deposed(deposed)
@@ -343,12 +407,13 @@ class Node:
             preferred=self.who.preferred,
             missing=self.proposer.guard.asking,
             ready=self._joined and self._catalogue.seeded and bool(self._leader()) and not self._stopping,
+            progress=self.catch_up.progress() or self.placer.progress(),
         )
 
     def _problems(self) -> list[Problem]:
         found = [*self._ports.log.problems(), *self._ports.watcher.problems(), *self._ports.peers.problems()]
         found += [*self.proposer.problems(), *self.large.problems(), *self.appender.problems()]
-        found += self.placer.problems()
+        found += [*self.catch_up.problems(), *self.fetcher.problems(), *self.placer.problems()]
         if self._diverged is not None:
             found.insert(0, self._diverged)
         return brief(found)

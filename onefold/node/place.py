@@ -1,16 +1,13 @@
-"""Catalogue into the folder: plan, fetch what is not here, carry out, and write down in the base what now stands."""
+"""Catalogue into the folder: plan, have what is lacking fetched, carry out, and write down what now stands."""
 
 from __future__ import annotations
 
 import asyncio
-import os
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from pathlib import Path
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import structlog
 
-from onefold.core import wire
-from onefold.core.messages import Problem
+from onefold.core.messages import Problem, Progress
 from onefold.core.model import (
     NEW,
     ROOT,
@@ -25,6 +22,7 @@ from onefold.core.model import (
     Failed,
     Id,
     Kind,
+    Lacking,
     Make,
     Pack,
     Replace,
@@ -34,20 +32,22 @@ from onefold.core.model import (
 from onefold.core.paths import RelPath, show
 from onefold.core.plan import plan
 from onefold.core.views import RowView
-from onefold.errors import ContentMismatch, OperatorError, PeerError
-from onefold.ports import BaseStore, Materialiser, Objects, Peers, RecentContents, Spawn
+from onefold.node.fetch import Fetcher
+from onefold.ports import BaseStore, Materialiser
 
 SLICE = 256
 """Actions carried out before the loop gets its turn: about 25 ms of small files. Each slice is a transaction, which
 writes every page of the base that it touches: smaller slices cost more than they please."""
+IDS_MAX = 20_000
+"""Planned at once, and fetched for at once: more would only take memory."""
+MUCH = 100
+"""So much to bring to the catalogue is worth telling how far it is."""
 INLINE_BYTES_MAX = 1 << 20
 """A slice that writes more is carried out in a thread."""
 RETRY_SECONDS_MIN = 0.02
 RETRY_SECONDS_MAX = 5.0
 PATIENCE = 6
 """Tries after which a path that still differs is a problem for a person to see; `in_place` no longer waits for it."""
-
-EMPTY = wire.content_digest(b"")
 
 log = structlog.get_logger()
 
@@ -63,43 +63,34 @@ class Placer:
         self,
         catalogue: RowView,
         base: BaseStore,
-        contents: RecentContents,
-        objects: Objects,
-        peers: Peers,
+        fetcher: Fetcher,
         materialiser: Materialiser,
-        root: bytes,
         applied_index: Callable[[], int],
         keep_edits: Callable[[], bool],
         look_again: Callable[[RelPath], None],
         look_into: Callable[[RelPath], None],
         in_place: Callable[[int], None],
-        spawn: Spawn,
     ) -> None:
         """`keep_edits`: whether this node may propose, so that an edit in the way is left for it. `look_again(path)`:
         an edit was met there. `look_into(path)`: a directory was met there, and may hold more than the base has in it.
         `in_place(index)`: the folder has arrived at that index."""
         self._catalogue = catalogue
         self._base = base
-        self._contents = contents
-        self._objects = objects
-        self._peers = peers
+        self._fetcher = fetcher
         self._materialiser = materialiser
-        self._root = root
         self._applied_index = applied_index
         self._keep_edits = keep_edits
         self._look_again = look_again
         self._look_into = look_into
         self._arrived = in_place
-        self._spawn = spawn
         self._dirty: set[Id] = set()
+        self._backlog: list[Id] = []  # sorted; dirty, too, but too much to plan at once
         self._discards: list[Action] = []
         self._wake = asyncio.Event()
-        self._recent: dict[bytes, bytes] = {}
-        self._fetching: dict[bytes, asyncio.Task[None]] = {}
-        self._stuck: set[bytes] = set()  # what is being fetched, and has no room here
         self._tries: dict[Id, int] = {}
         self._problems: dict[Id, Problem] = {}
         self._halted = False
+        self._most = 0
         self.in_place = -1
         self.epoch = 0
         """Grows with every run in the folder."""
@@ -112,7 +103,7 @@ class Placer:
         """An entry was applied. `own`: this node alone wrote it, so its folder holds the contents already. `agreed`:
         ids for which the folder is what the catalogue says."""
         if not own:
-            self._recent.update(pack.contents)
+            self._fetcher.bring(pack.contents)
         self.want(applied.changes.keys() - agreed)
 
     def want(self, ids: Iterable[Id], actions: Sequence[Action] = ()) -> None:
@@ -133,8 +124,19 @@ class Placer:
     @property
     def busy(self) -> bool:
         """Whether the folder is still being brought to the catalogue."""
-        fetching = self._fetching.keys() - self._stuck
-        return bool(self._dirty or self._discards or fetching or any(t < PATIENCE for t in self._tries.values()))
+        left = self._left - self._fetcher.stuck
+        return bool(left or self._discards or any(t < PATIENCE for t in self._tries.values()))
+
+    @property
+    def _left(self) -> int:
+        """How many files and directories are still to be brought to the catalogue."""
+        return len(self._dirty) + len(self._backlog) + len(self._fetcher)
+
+    def progress(self) -> Progress | None:
+        """How far it is, when there is much to do."""
+        left = self._left
+        self._most = max(self._most, left) if left else 0
+        return Progress("files", self._most - left, self._most) if self._most >= MUCH else None
 
     # -------------------------------------------------------------------------------------------- doing it
 
@@ -146,15 +148,29 @@ class Placer:
             self._wake.clear()
             if self._halted:
                 continue
-            while (self._dirty or self._discards) and not self._halted:
+            while (self._dirty or self._discards or self._may_take_up()) and not self._halted:
                 await self._round()
             if not self.busy:
-                self._recent.clear()
+                self._fetcher.clear()
                 self.in_place = self._applied_index()
                 self._arrived(self.in_place)
 
-    async def _round(self) -> None:
+    def _may_take_up(self) -> bool:
+        return bool(self._backlog) and len(self._fetcher) < IDS_MAX
+
+    def _take_up(self) -> set[Id]:
+        """What to plan now. Of too much at once the newest first: what is removed goes before its directory."""
         ids, self._dirty = self._dirty, set()
+        if len(ids) > IDS_MAX:
+            self._backlog = sorted(ids.union(self._backlog))
+            ids = set()
+        if self._backlog and len(ids) < IDS_MAX and self._may_take_up():
+            ids.update(self._backlog[-IDS_MAX:])
+            del self._backlog[-IDS_MAX:]
+        return ids
+
+    async def _round(self) -> None:
+        ids = self._take_up()
         discards = [action for action in self._discards if not self._is_overtaken(action)]
         self._discards = []
         # What is moved back may be wanted elsewhere by now: planned again once it is back.
@@ -163,12 +179,26 @@ class Placer:
         actions = [*discards, *plan(ids - back, self._catalogue, self._base)]
         for id in ids - {_subject(action) for action in actions}:
             self._settled(id)
-        ready = [action for action in actions if self._content_is_here(action)]
+        ready = [action for action in actions if self._is_ready(action)]
         whole = any(isinstance(action, Aside) for action in ready)  # what is aside must not outlive its run
         step = len(ready) if whole else SLICE
         for first in range(0, len(ready), step or 1):
             await self._carry_out(ready[first : first + step])
             await asyncio.sleep(0)
+        self._fetcher.ask()
+
+    def _is_ready(self, action: Action) -> bool:
+        """Whether `action` can be carried out now; else what it lacks is wanted, and its id comes again with it.
+
+        What is to be made is tried without its content, once: it may stand there already.
+        """
+        if not isinstance(action, Make | Replace) or action.row.kind is not Kind.FILE:
+            return True
+        row = action.row
+        if self._fetcher.has(row.content) or (isinstance(action, Make) and not self._fetcher.wants(row.content)):
+            return True
+        self._fetcher.want(row.id, row.content, row.size)
+        return False
 
     def _is_overtaken(self, action: Action) -> bool:
         """Whether what was to be discarded had to give way, or was adopted, before its turn came."""
@@ -180,12 +210,17 @@ class Placer:
             self.epoch += 1
             keep = self._keep_edits()
             if sum(map(_bytes, actions)) > INLINE_BYTES_MAX:
-                results = await asyncio.to_thread(self._materialiser.run, actions, self._content, keep)
+                results = await asyncio.to_thread(self._materialiser.run, actions, self._fetcher.get, keep)
             else:
-                results = self._materialiser.run(actions, self._content, keep)
+                results = self._materialiser.run(actions, self._fetcher.get, keep)
             with self._base.transaction():
                 self._base.close_intents()
                 self._dirty |= store(self._base, self._rows(actions, results))
+            self._fetcher.placed(
+                action.row.content
+                for action, result in zip(actions, results, strict=True)
+                if isinstance(action, Make | Replace) and isinstance(result, Done)
+            )
 
     def recovered(self, done: Sequence[tuple[Action, Result]]) -> None:
         """What the last run before a crash had carried out: into the base, before anything else is done."""
@@ -212,6 +247,10 @@ class Placer:
                 if result.adopted and isinstance(action, Make):
                     self._look_into(action.path)
                 self._settled(result.id)
+                continue
+            if isinstance(result, Lacking):
+                if isinstance(action, Make | Replace):
+                    self._fetcher.want(result.id, action.row.content, action.row.size)
                 continue
             if isinstance(action, Shift) and _moves_back(action):
                 lost.append(action.base.id)  # what was moved is kept aside, and made anew where it belongs
@@ -255,74 +294,13 @@ class Placer:
         self._dirty.update(ids)
         self._wake.set()
 
-    def _settled(self, id: Id) -> None:
-        self._tries.pop(id, None)
-        self._problems.pop(id, None)
-
-    # -------------------------------------------------------------------------------------------- contents
-
-    def _content_is_here(self, action: Action) -> bool:
-        """Whether `action` can be carried out now; starts to fetch what it lacks, after which its id is tried again."""
-        if not isinstance(action, Make | Replace) or action.row.kind is not Kind.FILE:
-            return True
-        digest = action.row.content
-        if digest in self._recent or self._objects.has(digest) or action.row.size == 0:
-            return True
-        if digest not in self._fetching:
-            task = self._spawn(self._obtain(action.row.id, digest, action.row.size))
-            self._fetching[digest] = task
-        self._fetching[digest].add_done_callback(lambda _: self.want([action.row.id]))
-        return False
-
-    async def _obtain(self, id: Id, digest: bytes, size: int) -> None:
-        """Bring content here: from this folder, from an entry kept here, else from any peer. Tries until superseded."""
-        tries = 0
-        try:
-            while self._is_current(id, digest):
-                try:
-                    if not await self.obtain_here(digest, size):
-                        await self._peers.fetch(digest, size, sorted(self._peers.connected()))
-                    return
-                except (PeerError, OperatorError) as error:
-                    tries += 1
-                    log.warning("content is not to be had yet", digest=digest.hex(), error=str(error))
-                    if isinstance(error, OperatorError):  # a full disk: only a person can mend it
-                        self._problems[id] = Problem(error.what, "", error.fix)
-                        if tries == PATIENCE:
-                            self._stuck.add(digest)
-                            self._wake.set()
-                    await asyncio.sleep(min(RETRY_SECONDS_MAX, RETRY_SECONDS_MIN * 2**tries))
-        finally:
-            del self._fetching[digest]
-            self._stuck.discard(digest)
-
-    def _is_current(self, id: Id, digest: bytes) -> bool:
-        row = self._catalogue.get(id)
-        return row is not None and row.content == digest
-
     def retry(self) -> None:
         """A peer came back, or what was in the way has its verdict: what could not be done may be possible now."""
         self._again(self._tries)
 
-    async def obtain_here(self, digest: bytes, size: int) -> bool:
-        """Bring content into reach from what this node has in its folder, or kept from recent packs."""
-        for row in self._base.by_content(digest):
-            path = os.path.join(self._root, self._base.path(row.id))
-            try:
-                await asyncio.to_thread(self._objects.receive, digest, size, chunks(path))
-                return True
-            except (OSError, ContentMismatch) as error:
-                log.info("a copy in the folder has changed", path=show(path), error=str(error))
-        data = self._contents.get(digest)
-        if data is not None:
-            self._recent[digest] = data
-        return data is not None
-
-    def _content(self, digest: bytes) -> bytes | Path:
-        data = self._recent.get(digest)
-        if data is None and digest == EMPTY:
-            data = b""
-        return data if data is not None else self._objects.path(digest)
+    def _settled(self, id: Id) -> None:
+        self._tries.pop(id, None)
+        self._problems.pop(id, None)
 
 
 def store(base: BaseStore, rows: Mapping[Id, BaseRow | None]) -> set[Id]:
@@ -371,10 +349,3 @@ def _subject(action: Action) -> Id:
 def _bytes(action: Action) -> int:
     """How much content `action` writes."""
     return action.row.size if isinstance(action, Make | Replace) and action.row.kind is Kind.FILE else 0
-
-
-def chunks(path: bytes | Path) -> Iterator[bytes]:
-    """The content of the file at `path`, which must be no symlink. Raises `OSError`."""
-    with open(path, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NOFOLLOW)) as file:
-        while chunk := file.read(1 << 20):
-            yield chunk

@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from onefold.edge.etcd_process import EtcdProcess
+from onefold.edge.etcd_process import QUOTA_BYTES, EtcdProcess
 from onefold.edge.log_etcd import EtcdLog
 from onefold.edge.tls import Authority, TlsFiles
 from onefold.ports import Log
@@ -40,10 +40,18 @@ class EtcdCluster:
         urls = [member.client_url for member in self.members]
         own = self.members[number % len(urls)]
         others = [url for url in urls if url != own.client_url]
-        return EtcdLog([own.client_url, *others], folder or "f", f"n{number}", own.tls, total_s=total_s, ours=True)
+        return EtcdLog(
+            [own.client_url, *others],
+            folder or "f",
+            f"n{number}",
+            own.tls,
+            total_s=total_s,
+            ours=True,
+            quota_bytes=own.quota_bytes,
+        )
 
     @classmethod
-    def start(cls, directory: Path, count: int) -> EtcdCluster:
+    def start(cls, directory: Path, count: int, quota_bytes: int = QUOTA_BYTES) -> EtcdCluster:
         authority = Authority.create(directory / "authority")
         ports = free_ports(2 * count)
         peers = {f"n{number}": f"https://127.0.0.1:{ports[number]}" for number in range(count)}
@@ -58,6 +66,7 @@ class EtcdCluster:
                     client_url=f"https://127.0.0.1:{ports[count + number]}",
                     members=peers,
                     tls=TlsFiles.within(directory / name / "tls"),
+                    quota_bytes=quota_bytes,
                 )
             )
         for member in members:

@@ -8,9 +8,11 @@ from collections.abc import AsyncIterator, Callable
 import pytest
 from etcds import EtcdCluster, append, first_few, lead
 
+from onefold.edge import etcd_pb2 as pb
+from onefold.edge.etcd_client import TXN
 from onefold.edge.log_etcd import EtcdLog
 from onefold.edge.log_memory import MemoryCluster, MemoryLog
-from onefold.errors import Bug, LogUnavailable
+from onefold.errors import Bug, LogTrimmed, LogUnavailable
 from onefold.ports import Leader, Log
 
 
@@ -45,6 +47,16 @@ class Logs:
             return answer
 
         client.call = losing  # type: ignore[method-assign]
+
+    async def forget_all(self, number: int) -> None:
+        """Remove every entry, the newest too, as no trim of ours does."""
+        handle = self[number]
+        if isinstance(handle, MemoryLog):
+            handle._cluster.trim(await handle.head())
+            return
+        assert isinstance(handle, EtcdLog)
+        delete = pb.DeleteRangeRequest(key=handle._log, range_end=handle._log_end)
+        await handle._client.call(TXN, pb.TxnRequest(success=[pb.RequestOp(request_delete_range=delete)]))
 
     async def close(self) -> None:
         for handle in self._handles.values():
@@ -170,6 +182,131 @@ async def test_a_long_history_is_read_to_its_end(logs: Logs) -> None:
     term = await lead(logs[0])
     entries = await append(logs[0], term, 1, 600)
     assert await first_few(logs[1].entries(1), 600) == entries
+
+
+# ---------------------------------------------------------------------------------------------------- trimming
+
+
+async def test_a_trimmed_log_begins_after_what_it_forgot(logs: Logs) -> None:
+    assert await logs[0].first() == 1
+    term = await lead(logs[0])
+    entries = await append(logs[0], term, 1, 6)
+    assert await logs[1].first() == 1
+    await logs[0].trim(term, 4)
+    assert (await logs[1].first(), await logs[1].head()) == (5, 6)
+    assert await first_few(logs[1].entries(5), 2) == entries[4:]
+
+
+async def test_who_asks_for_what_was_trimmed_is_told_so(logs: Logs) -> None:
+    term = await lead(logs[0])
+    await append(logs[0], term, 1, 6)
+    await logs[0].trim(term, 4)
+    for wanted in (1, 4):
+        with pytest.raises(LogTrimmed) as told:
+            await anext(logs[1].entries(wanted))
+        assert told.value.first == wanted
+
+
+async def test_a_reader_that_is_overtaken_by_trimming_is_told_so(logs: Logs) -> None:
+    term = await lead(logs[0])
+    entries = await append(logs[0], term, 1, 300)  # more than a page
+    reader = logs[1].entries(1)
+    got = [await anext(reader)]
+    await logs[0].trim(term, 299)
+
+    async def read_on() -> None:
+        async for entry in reader:
+            got.append(entry)
+
+    with pytest.raises(LogTrimmed) as told:
+        await read_on()
+    assert got == entries[: told.value.first - 1]
+    assert told.value.first < 300
+
+
+async def test_a_reader_of_a_log_that_holds_nothing_at_all_does_not_wait_for_what_is_gone(logs: Logs) -> None:
+    term = await lead(logs[0])
+    await append(logs[0], term, 1, 3)
+    await logs.forget_all(0)
+    assert (await logs[1].head(), await logs[1].first()) == (3, 4)
+    with pytest.raises(LogTrimmed):
+        await asyncio.wait_for(anext(logs[1].entries(3)), 10)
+    waiting = asyncio.ensure_future(first_few(logs[1].entries(4), 1))
+    assert await append(logs[0], term, 4, 1) == await waiting
+
+
+async def test_a_reader_that_has_read_all_is_not_disturbed_by_trimming(logs: Logs) -> None:
+    term = await lead(logs[0])
+    entries = await append(logs[0], term, 1, 5)
+    reader = logs[1].entries(1)
+    assert [await anext(reader) for _ in range(5)] == entries
+    await logs[0].trim(term, 4)
+    waiting = asyncio.ensure_future(anext(reader))
+    assert await append(logs[0], term, 6, 1) == [await waiting]
+    await reader.aclose()  # type: ignore[attr-defined]
+
+
+async def test_g6_a_deposed_leader_trims_nothing(logs: Logs) -> None:
+    old = await lead(logs[0], "n0")
+    await append(logs[0], old, 1, 4)
+    new = await lead(logs[1], "n1")
+    await logs[0].trim(old, 2)
+    assert await logs[0].first() == 1
+    await logs[1].resign(new)
+    await logs[1].trim(new, 2)
+    assert await logs[0].first() == 1
+
+
+async def test_the_newest_entry_always_stays(logs: Logs) -> None:
+    term = await lead(logs[0])
+    await append(logs[0], term, 1, 3)
+    for beyond in (3, 4):
+        with pytest.raises(Bug):
+            await logs[0].trim(term, beyond)
+    with pytest.raises(Bug):
+        await logs[0].trim(0, 1)
+    assert await logs[0].first() == 1
+
+
+async def test_trimming_again_or_less_or_with_a_lost_answer_changes_nothing_more(logs: Logs) -> None:
+    term = await lead(logs[0])
+    await append(logs[0], term, 1, 1200)
+    logs.lose_next_answer(0)
+    with pytest.raises(LogUnavailable):
+        await logs[0].trim(term, 1100)
+    for through in (1100, 1100, 5, 0):
+        await logs[0].trim(term, through)
+        assert await logs[0].first() == 1101
+
+
+async def test_appends_go_on_after_a_trim_and_a_repeated_one_is_recognised(logs: Logs) -> None:
+    term = await lead(logs[0])
+    await append(logs[0], term, 1, 3)
+    await logs[0].trim(term, 2)
+    logs.lose_next_answer(0)
+    with pytest.raises(LogUnavailable):
+        await logs[0].append(term, 4, b"entry 4")
+    await logs[0].trim(term, 3)
+    assert (await logs[0].append(term, 4, b"entry 4")).committed
+    late = await logs[0].append(term, 2, b"entry 2")
+    assert (late.committed, late.head, late.standing) == (False, 4, None)
+
+
+async def test_tidying_changes_nothing_that_a_reader_sees(logs: Logs) -> None:
+    term = await lead(logs[0])
+    reader = logs[1].entries(1)
+    entries = await append(logs[0], term, 1, 5)
+    assert [await anext(reader) for _ in range(5)] == entries
+    await logs[0].trim(term, 3)
+    for _ in range(3):
+        await logs[0].tidy(True)
+        await logs[1].tidy(False)
+    waiting = asyncio.ensure_future(anext(reader))
+    (live,) = await append(logs[0], term, 6, 1)
+    assert await waiting == live
+    assert logs[0].problems() == []
+    assert await logs[0].first() == 4
+    await reader.aclose()  # type: ignore[attr-defined]
 
 
 # ---------------------------------------------------------------------------------------------------- the leader

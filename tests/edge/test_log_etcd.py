@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import aclosing, asynccontextmanager
 from pathlib import Path
 
@@ -13,10 +13,12 @@ import pytest
 from etcds import EtcdCluster, append, first_few, free_ports, lead
 
 from onefold.edge import etcd_pb2 as pb
-from onefold.edge.etcd_client import COMPACT, RANGE, STATUS, TXN
+from onefold.edge import etcd_space
+from onefold.edge.etcd_client import COMPACT, RANGE, STATUS
+from onefold.edge.grpc_wire import Refusal
 from onefold.edge.log_etcd import EtcdLog
 from onefold.edge.tls import Authority, TlsFiles
-from onefold.errors import LogUnavailable, OperatorError
+from onefold.errors import LogTrimmed, LogUnavailable, OperatorError
 from onefold.ports import Leader
 
 
@@ -27,6 +29,14 @@ async def opened(*logs: EtcdLog) -> AsyncIterator[tuple[EtcdLog, ...]]:
     finally:
         for log in logs:
             await log.close()
+
+
+@asynccontextmanager
+async def stopping(cluster: EtcdCluster) -> AsyncIterator[None]:
+    try:
+        yield
+    finally:
+        cluster.stop()
 
 
 async def until_leader(log: EtcdLog, wanted: Leader | None) -> None:
@@ -82,15 +92,164 @@ async def test_a_reader_survives_compaction_of_what_it_watches(three_etcds: Etcd
         await entries.aclose()  # type: ignore[attr-defined]
 
 
-async def test_a_reader_of_trimmed_entries_is_told_so(one_etcd: EtcdCluster, folder: str) -> None:
+async def test_a_reader_whose_watch_ended_before_a_trim_is_told_that_it_fell_behind(three_etcds: EtcdCluster) -> None:
+    async with opened(three_etcds.log(0), three_etcds.log(1)) as (writer, reading):
+        reader = reading.entries(1)
+        term = await lead(writer)
+        await append(writer, term, 1, 5)
+        assert [index for index, _ in [await anext(reader) for _ in range(5)]] == [1, 2, 3, 4, 5]
+        three_etcds.members[1].kill()
+        await append(writer, term, 6, 4)
+        await writer.trim(term, 8)
+        for _ in range(2):
+            await writer.tidy(leads=True)
+        three_etcds.members[1].start()
+        with pytest.raises(LogTrimmed) as told:
+            await anext(reader)
+        assert told.value.first == 6
+
+
+async def test_what_was_trimmed_is_compacted_one_call_later_and_no_watch_notices(
+    one_etcd: EtcdCluster, folder: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with opened(one_etcd.log(0, folder), one_etcd.log(1, folder)) as (writer, reading):
+        pages: list[int] = []
+        page = reading._page
+
+        async def counted(following: int) -> pb.RangeResponse:
+            pages.append(following)
+            return await page(following)
+
+        monkeypatch.setattr(reading, "_page", counted)
+        reader = reading.entries(1)
+        term = await lead(writer)
+        waiting = asyncio.ensure_future(first_few(reader, 30))
+        expected = await append(writer, term, 1, 10)
+        before = await revision(writer)
+        await writer.trim(term, 9)
+        assert await holds_revision(writer, before)
+        await writer.tidy(leads=True)
+        await writer.tidy(leads=False)
+        assert await holds_revision(writer, before)
+        expected += await append(writer, term, 11, 10)
+        await writer.tidy(leads=True)
+        assert not await holds_revision(writer, before)
+        expected += await append(writer, term, 21, 10)
+        assert await waiting == expected
+        assert pages == [1]
+
+
+async def revision(log: EtcdLog) -> int:
+    return (await log._client.call(RANGE, pb.RangeRequest(key=b"x"))).header.revision
+
+
+async def holds_revision(log: EtcdLog, revision: int) -> bool:
+    try:
+        await log._client.call(RANGE, pb.RangeRequest(key=b"x", revision=revision))
+    except Refusal as error:
+        return "compacted" not in error.message
+    return True
+
+
+FULL = "etcd has no space left: edits wait"
+
+
+async def append_for_ever(log: EtcdLog, term: int) -> None:
+    while True:
+        await log.append(term, await log.head() + 1, os.urandom(16384))
+
+
+async def fill(log: EtcdLog, term: int) -> None:
+    """Append until etcd takes no more."""
+    log._client._total_s = 1.0
+    with pytest.raises(LogUnavailable, match="etcd has no space left"):
+        await append_for_ever(log, term)
+    log._client._total_s = 20.0
+
+
+async def tidy(logs: Sequence[EtcdLog]) -> list[set[str]]:
+    """One round on all nodes, of which the first leads; their problems then."""
+    for log in logs:
+        await log.tidy(log is logs[0])
+    return [{problem.what for problem in log.problems()} for log in logs]
+
+
+async def test_an_etcd_without_space_is_a_problem_by_name_and_heals_once_there_is_room(tmp_path: Path) -> None:
+    cluster = EtcdCluster.start(tmp_path, 3, quota_bytes=16 << 20)
+    async with stopping(cluster), opened(*[cluster.log(number) for number in range(3)]) as logs:
+        term = await lead(logs[0])
+        await fill(logs[0], term)
+        assert {problem.what for problem in logs[0].problems()} == {FULL}
+        while await tidy(logs) != [{FULL}] * 3:  # what can be won without a trim is won, and used up
+            await fill(logs[0], term)
+        head = await logs[0].head()
+        await logs[0].trim(term, head - 1)
+        async with asyncio.timeout(60):
+            while await tidy(logs) != [set()] * 3:
+                continue  # members compact when they find time
+        assert (await logs[0].append(term, head + 1, b"x" * 16384)).committed
+        for member in cluster.members:
+            status = await logs[0]._client.ask(member.client_url, STATUS, pb.StatusRequest())
+            assert status.db_size < 4 << 20
+            assert not status.errors
+
+
+async def state(log: EtcdLog) -> pb.StatusResponse:
+    """Of the node's own member."""
+    return await log._client.ask(log._client.own, STATUS, pb.StatusRequest(), 5.0)
+
+
+async def until_wasteful(log: EtcdLog, term: int) -> int:
+    """Append, and trim until most of the member's file is free again; its size in bytes."""
+    first = await log.head() + 1
+    for index in range(first, first + 400):
+        assert (await log.append(term, index, os.urandom(16384))).committed
+    await log.tidy(leads=True)
+    full = (await state(log)).db_size
+    await log.trim(term, first + 398)
+    async with asyncio.timeout(60):
+        while not etcd_space._is_wasteful(await state(log)):
+            await log._space._compact_trimmed()
+    return full
+
+
+async def test_members_that_waste_half_of_their_files_are_defragmented(
+    three_etcds: EtcdCluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(etcd_space, "WASTE_BYTES_MIN", 4 << 20)
+    async with opened(*[three_etcds.log(number) for number in range(3)]) as logs:
+        term = await lead(logs[0])
+        assert await until_wasteful(logs[0], term) > 6 << 20
+        async with asyncio.timeout(60):
+            while sum([(await state(log)).db_size < 4 << 20 for log in logs]) < 2:
+                assert await tidy(logs) == [set()] * 3
+        assert (await logs[0].append(term, 401, b"x")).committed
+
+
+async def test_the_member_that_leads_etcd_is_not_made_to_stand_still(
+    one_etcd: EtcdCluster, folder: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(etcd_space, "WASTE_BYTES_MIN", 4 << 20)
     async with opened(one_etcd.log(0, folder)) as (log,):
-        term = await lead(log)
-        await append(log, term, 1, 4)
-        delete = pb.DeleteRangeRequest(key=log._key(1), range_end=log._key(3))
-        await log._client.call(TXN, pb.TxnRequest(success=[pb.RequestOp(request_delete_range=delete)]))
-        assert await first_few(log.entries(3), 2) == [(3, b"entry 3"), (4, b"entry 4")]
-        with pytest.raises(OperatorError, match="no longer holds entry 2"):
-            await anext(log.entries(2))
+        full = await until_wasteful(log, await lead(log))
+        await log.tidy(leads=True)
+        assert (await state(log)).db_size >= full
+
+
+async def test_an_etcd_that_is_not_ours_is_never_touched_and_its_operator_is_told(tmp_path: Path) -> None:
+    cluster = EtcdCluster.start(tmp_path, 1, quota_bytes=16 << 20)
+    (member,) = cluster.members
+    theirs = EtcdLog([member.client_url], "f", "n0", member.tls, total_s=20.0, quota_bytes=member.quota_bytes)
+    async with stopping(cluster), opened(theirs):
+        term = await lead(theirs)
+        await fill(theirs, term)
+        before = await revision(theirs)
+        await theirs.trim(term, await theirs.head() - 1)
+        for _ in range(3):
+            assert await tidy([theirs]) == [{FULL}]
+        assert "etcdctl" in theirs.problems()[0].fix
+        assert await holds_revision(theirs, before - 100)
+        assert (await state(theirs)).db_size > 16 << 20
 
 
 async def test_entries_of_the_full_size_are_paged_and_watched(one_etcd: EtcdCluster, folder: str) -> None:

@@ -25,6 +25,7 @@ from onefold.core.model import (
     Failed,
     Id,
     Kind,
+    Lacking,
     Make,
     Replace,
     Result,
@@ -205,7 +206,7 @@ def test_equal_content_in_place_is_adopted_when_the_content_is_nowhere_to_be_had
     world.write("a", b"hello")
     assert done(world.run(Make(row, at("a")))[0]).base is not None
     (result,) = world.run(Make(row, at("b")))
-    assert isinstance(result, Failed) and "not here yet" in result.reason
+    assert result == Lacking(row.id, at("b"))
 
 
 def test_what_stands_where_a_file_must_be_is_left_when_edits_are_kept(world: World) -> None:

@@ -305,3 +305,82 @@ def test_the_last_room_of_a_disk_is_not_for_objects(tmp_path: Path, monkeypatch:
         store.put(blake3(data).digest(), data)
     assert list(store.digests()) == []
     store.put(blake3(b"small").digest(), b"small")
+
+
+LONG = os.urandom(3 << 20)
+LONG_DIGEST = blake3(LONG).digest()
+
+
+class Source:
+    """Gives `LONG` from an offset on, and breaks off after so many bytes."""
+
+    def __init__(self, breaks_after: int) -> None:
+        self.left = breaks_after
+        self.offsets: list[int] = []
+
+    def __call__(self, offset: int) -> Iterator[bytes]:
+        self.offsets.append(offset)
+        for at in range(offset, len(LONG), 1 << 16):
+            part = LONG[at : at + (1 << 16)]
+            self.left -= len(part)
+            if self.left < 0:
+                raise PeerGone("it broke off")
+            yield part
+
+
+def broken_off(store: ObjectStore, breaks_after: int) -> None:
+    with pytest.raises(PeerGone):
+        store.resume(LONG_DIGEST, len(LONG), Source(breaks_after))
+
+
+def test_what_broke_off_is_continued_where_it_was_also_after_a_restart(tmp_path: Path) -> None:
+    broken_off(ObjectStore(tmp_path), 2 << 20)
+    store = ObjectStore(tmp_path)
+    assert not store.has(LONG_DIGEST)
+    source = Source(1 << 20)
+    store.resume(LONG_DIGEST, len(LONG), source)
+    assert source.offsets == [2 << 20]
+    assert store.read(LONG_DIGEST) == LONG
+    assert list((tmp_path / "incoming").iterdir()) == []
+    assert store.path(LONG_DIGEST).stat().st_mode & 0o777 == 0o444
+
+
+def test_little_that_broke_off_is_not_kept(tmp_path: Path) -> None:
+    broken_off(ObjectStore(tmp_path), 1 << 19)
+    assert list((tmp_path / "incoming").iterdir()) == []
+
+
+def test_a_damaged_part_costs_only_time(tmp_path: Path) -> None:
+    store = ObjectStore(tmp_path)
+    broken_off(store, 2 << 20)
+    (part,) = (tmp_path / "incoming").iterdir()
+    part.write_bytes(bytes(2 << 20))
+    with pytest.raises(ContentMismatch):
+        store.resume(LONG_DIGEST, len(LONG), Source(1 << 30))
+    source = Source(1 << 30)
+    store.resume(LONG_DIGEST, len(LONG), source)
+    assert source.offsets == [0]
+    assert store.read(LONG_DIGEST) == LONG
+
+
+def test_a_part_that_nobody_continued_for_long_is_removed_at_start(tmp_path: Path) -> None:
+    broken_off(ObjectStore(tmp_path), 2 << 20)
+    (part,) = (tmp_path / "incoming").iterdir()
+    os.utime(part, (0, 0))
+    ObjectStore(tmp_path)
+    assert list((tmp_path / "incoming").iterdir()) == []
+
+
+def test_two_that_resume_the_same_do_not_write_into_one_part(tmp_path: Path) -> None:
+    store = ObjectStore(tmp_path)
+    inner = Source(1 << 30)
+
+    def outer(offset: int) -> Iterator[bytes]:
+        yield LONG[: 1 << 20]
+        store.resume(LONG_DIGEST, len(LONG), inner)
+        yield LONG[1 << 20 :]
+
+    store.resume(LONG_DIGEST, len(LONG), outer)
+    assert inner.offsets == [0]
+    assert store.read(LONG_DIGEST) == LONG
+    assert list((tmp_path / "incoming").iterdir()) == []

@@ -6,6 +6,8 @@ import asyncio
 from collections.abc import Coroutine
 from typing import Any
 
+from onefold.core.messages import Report
+
 
 async def run_until(happened: asyncio.Event, station: Coroutine[Any, Any, None]) -> None:
     """Run `station`, which has no end, until `happened` is set. Raises what it raises."""
@@ -20,3 +22,8 @@ async def run_until(happened: asyncio.Event, station: Coroutine[Any, Any, None])
         running.cancel()
         waiting.cancel()
         await asyncio.gather(running, waiting, return_exceptions=True)
+
+
+def report(node: str, role: str = "voter", applied: int = 0, in_place: int = 0, preferred: bool = False) -> Report:
+    """What `node` says of itself when all is well."""
+    return Report(node, 1, role, "b", 1, applied, in_place, 0, (), 0, 0, (), (), preferred, ready=True)

@@ -18,6 +18,7 @@ class Store:
 
     def __init__(self) -> None:
         self.released: list[bytes] = []
+        self.held: list[bytes] = []
 
     def release(self, digest: bytes) -> None:
         self.released.append(digest)
@@ -25,7 +26,7 @@ class Store:
     def forget(self, index: int) -> None: ...
 
     def digests(self) -> list[bytes]:
-        return []
+        return self.held
 
 
 @pytest.fixture
@@ -128,3 +129,41 @@ async def test_a_sync_that_fails_is_not_tried_again_but_ends_the_node(store: Sto
     with pytest.raises(DiskTrouble, match="could not be synced"):
         await keeper.run()
     assert keeper.durable == 0
+
+
+def test_a_pack_is_kept_until_the_log_is_trimmed(keeper: Keeper, store: Store) -> None:
+    keeper.restore(1, [(1, OTHER)], lambda _: False)
+    keeper.applied(2, Entry(RULES, 1, b"nonce123", None, OBJECT, 9), Pack((), {}))
+    durable(keeper, 5)
+    assert store.released == []
+    keeper.trimmed(1)
+    durable(keeper, 5)
+    assert store.released == [OTHER]
+    keeper.trimmed(2)
+    durable(keeper, 5)
+    assert store.released == [OTHER, OBJECT]
+
+
+def test_g2_what_was_held_before_a_restart_is_kept_until_a_later_term_has_not_named_it(
+    keeper: Keeper, store: Store
+) -> None:
+    store.held = [OBJECT]
+    keeper.restore(1, [], lambda _: False)
+    applied(keeper, 2, 5, OTHER)  # of a term that may be long over
+    durable(keeper, 2)
+    keeper.term_began(6)
+    applied(keeper, 3, 6, OTHER)
+    durable(keeper, 3)
+    assert OBJECT not in store.released
+    applied(keeper, 4, 7, OTHER)
+    durable(keeper, 4)
+    assert OBJECT in store.released
+
+
+def test_what_was_placed_before_a_restart_is_let_go_once_that_is_durable(keeper: Keeper, store: Store) -> None:
+    store.held = [OBJECT]
+    keeper.restore(3, [], lambda digest: digest == OBJECT)
+    durable(keeper, 2)
+    assert store.released == []
+    durable(keeper, 3)
+    assert store.released == [OBJECT]

@@ -35,6 +35,7 @@ class World:
         self.flushes = 0
         self.in_step = ""  # the preferred node, once it is
         self.deposed = asyncio.Event()
+        self.behind = False
 
     def now(self) -> float:
         return self.time
@@ -99,6 +100,7 @@ async def elector(world: World) -> Any:
         report_of=lambda node: preferred if node == world.in_step else None,
         heard=world.heard.get,
         flush=flush,
+        behind=lambda: world.behind,
         changed=changed,
         spawn=spawn,
     )

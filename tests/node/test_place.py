@@ -2,7 +2,7 @@
 
 import asyncio
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +11,7 @@ from stations import run_until
 
 from onefold import linux
 from onefold.core.catalogue import Catalogue, MemoryRows
-from onefold.core.messages import Problem
-from onefold.core.model import NEVER, NEW, ROOT, Batch, Command, Id, Kind, Move, Origin, Pack, Put, Shift
+from onefold.core.model import NEVER, NEW, ROOT, Batch, Command, Id, Kind, Move, Origin, Pack, Put, Remove, Shift
 from onefold.core.paths import RelPath
 from onefold.core.plan import plan
 from onefold.core.wire import content_digest
@@ -20,8 +19,10 @@ from onefold.edge.journal import Base
 from onefold.edge.materialise import FolderMaterialiser
 from onefold.edge.strays import Strays
 from onefold.edge.workspace import base_row
-from onefold.errors import DiskTrouble
+from onefold.node import place
 from onefold.node.place import SLICE, Placer
+
+CONTENTS = [b"content %d" % number for number in range(300)]
 
 
 class World:
@@ -36,27 +37,68 @@ class World:
         self.base = Base(state, "folder")
         self.materialiser = FolderMaterialiser(os.fsencode(self.root), Strays(state / "strays"), state)
         self.arrived = asyncio.Event()
-        peers: Any = None
+        self.wanted: list[bytes] = []
+        self.here: dict[bytes, bytes] = {}
+        self.stuck = 0
+        fetcher: Any = self
         self.placer = Placer(
             self.rows,
             self.base,
-            peers,
-            peers,
-            peers,
+            fetcher,
             self.materialiser,
-            os.fsencode(self.root),
             lambda: self.catalogue.index,
             lambda: False,
             lambda _: None,
             lambda _: None,
             lambda _: self.arrived.set(),
-            peers,
         )
         self.id = self.make(b"one")
 
+    # what a fetcher has, and is asked for: here, all of it comes when it is asked for
+
+    def has(self, digest: bytes) -> bool:
+        return digest in self.here
+
+    def wants(self, digest: bytes) -> bool:
+        return digest in self.wanted
+
+    def want(self, id: Id, digest: bytes, size: int) -> None:
+        self.wanted.append(digest)
+        self.placer.want([id])
+
+    def get(self, digest: bytes) -> bytes:
+        return self.here[digest]
+
+    def ask(self) -> None:
+        self.here.update((content_digest(data), data) for data in CONTENTS if content_digest(data) in self.wanted)
+
+    def placed(self, digests: Iterable[bytes]) -> None: ...
+
+    def clear(self) -> None: ...
+
+    def __len__(self) -> int:
+        return 0
+
+    # the world
+
+    def put(self, name: bytes, data: bytes, parent: Id = ROOT) -> Id:
+        """A file that the catalogue has."""
+        self.apply(Put(NEW, NEVER, parent, name, Kind.FILE, 0o644, 7, len(data), content_digest(data)))
+        return self.id_of(parent, name)
+
+    def put_directory(self, name: bytes) -> Id:
+        """A directory that the catalogue has."""
+        self.apply(Put(NEW, NEVER, ROOT, name, Kind.DIRECTORY, 0o755, 0, 0, b""))
+        return self.id_of(ROOT, name)
+
+    def id_of(self, parent: Id, name: bytes) -> Id:
+        row = self.rows.child(parent, name)
+        assert row is not None
+        return row.id
+
     def make(self, name: bytes) -> Id:
         """A directory that catalogue, base and folder have."""
-        self.apply(Put(NEW, NEVER, ROOT, name, Kind.DIRECTORY, 0o755, 0, 0, b""))
+        self.put_directory(name)
         path = os.path.join(os.fsencode(self.root), name)
         os.mkdir(path, 0o755)
         row = self.rows.child(ROOT, name)
@@ -131,41 +173,31 @@ async def test_a_move_that_a_crash_cut_off_is_where_it_led_to_though_the_catalog
     assert world.folder_says() == world.base_says() == {b"three"}
 
 
-async def test_content_without_room_is_a_named_problem_that_is_not_waited_for(
+async def test_what_stands_in_the_folder_already_is_not_fetched(world: World) -> None:
+    (world.root / "here").write_bytes(CONTENTS[1])
+    (world.root / "edited").write_bytes(b"something else")
+    world.placer.want([world.put(b"here", CONTENTS[1]), world.put(b"edited", CONTENTS[2])])
+    await world.place()
+    assert world.wanted == [content_digest(CONTENTS[2])]
+    assert (world.root / "here").stat().st_mtime_ns == 7
+    assert (world.root / "edited").read_bytes() == CONTENTS[2]
+    assert world.base_says() == {b"one", b"here", b"edited"}
+
+
+async def test_more_than_can_be_planned_at_once_is_placed_in_parts(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("onefold.node.place.RETRY_SECONDS_MIN", 1e-6)
-    full = True
-
-    class Elsewhere:
-        """All that the placer asks for content: it is at a peer's, and there is no room for it."""
-
-        def has(self, digest: bytes) -> bool:
-            return False
-
-        def get(self, digest: bytes) -> bytes | None:
-            return None if full else b"content"
-
-        def connected(self) -> frozenset[str]:
-            return frozenset({"b"})
-
-        async def fetch(self, digest: bytes, size: int, sources: list[str]) -> None:
-            raise DiskTrouble("cannot store object 1234: the disk is full", "free space")
-
-    stub: Any = Elsewhere()
-    placer = world.placer
-    placer._objects = placer._contents = placer._peers = stub
-    placer._spawn = asyncio.create_task
-    world.apply(Put(NEW, NEVER, ROOT, b"large", Kind.FILE, 0o644, 0, 7, content_digest(b"content")))
-    large = world.rows.child(ROOT, b"large")
-    assert large is not None
-    placer.want([large.id])
-    await run_until(world.arrived, placer.run())
-    assert placer.in_place == world.catalogue.index
-    assert placer.problems() == [Problem("cannot store object 1234: the disk is full", "", "free space")]
-    full = False
-    done = asyncio.Event()
-    placer._arrived = lambda _: None if placer.problems() else done.set()
-    await run_until(done, placer.run())
-    assert world.folder_says() == {b"one", b"large"}
-    assert placer.problems() == []
+    monkeypatch.setattr(place, "IDS_MAX", 7)
+    directory = world.put_directory(b"below")
+    ids = [world.put(b"%d" % number, data, directory) for number, data in enumerate(CONTENTS)]
+    world.placer.want([directory, *ids])
+    await world.place()
+    assert len(os.listdir(world.root / "below")) == len(CONTENTS)
+    assert world.placer.progress() is None
+    for row in [world.rows.get(id) for id in [*ids, directory]]:
+        assert row is not None
+        world.apply(Remove(row.id, row.version))
+    world.arrived.clear()
+    world.placer.want([directory, *ids])
+    await world.place()
+    assert world.folder_says() == world.base_says() == {b"one"}

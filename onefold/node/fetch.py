@@ -1,0 +1,281 @@
+"""Contents that a plan needs and that are not here: from this folder, else from peers, small ones many at a time."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+
+import msgspec
+import structlog
+
+from onefold.core import wire
+from onefold.core.messages import Give, Given, Problem
+from onefold.core.model import Id
+from onefold.core.paths import show
+from onefold.errors import ContentMismatch, OperatorError, PeerError
+from onefold.ports import BaseStore, Objects, Peers, RecentContents, Spawn
+
+SMALL_BYTES_MAX = 1 << 20
+"""Contents up to this size come many at a time, into memory; larger ones as objects, by transfers of their own."""
+GIVE_BYTES = 1 << 20
+GIVE_COUNT = 256
+"""What is asked of a peer at once: so little that its loop is not kept from anything else for long."""
+GIVE_SECONDS = 10.0
+HERE_BYTES_MAX = 32 << 20
+"""No more is asked for while so much is here that the folder has not taken yet."""
+RETRY_SECONDS_MIN = 0.02
+RETRY_SECONDS_MAX = 5.0
+PATIENCE = 6
+"""So often what has no room here is tried before nobody waits for it any more."""
+
+EMPTY = wire.content_digest(b"")
+
+log = structlog.get_logger()
+
+
+class _Wanted(msgspec.Struct):
+    """A content on its way: for whom; and which peers do not have it."""
+
+    size: int
+    ids: set[Id]
+    lacking: set[str]
+
+
+class Fetcher:
+    """Brings contents into reach; tries until nobody wants them any more.
+
+    Small contents that came from a peer are only in memory until they are `placed`: the folder is where they are
+    going, and a crash on the way costs no more than another request.
+    """
+
+    def __init__(
+        self,
+        base: BaseStore,
+        contents: RecentContents,
+        objects: Objects,
+        peers: Peers,
+        root: bytes,
+        is_current: Callable[[Id, bytes], bool],
+        arrived: Callable[[Iterable[Id]], None],
+        spawn: Spawn,
+    ) -> None:
+        """`is_current(id, digest)`: whether the catalogue still wants that. `arrived(ids)`: their content can be had
+        now, or nobody wants it any more."""
+        self._base = base
+        self._contents = contents
+        self._objects = objects
+        self._peers = peers
+        self._root = root
+        self._is_current = is_current
+        self._arrived = arrived
+        self._spawn = spawn
+        self._here: dict[bytes, bytes] = {}
+        self._here_bytes = 0
+        self._queue: dict[bytes, _Wanted] = {}  # small, to be asked for
+        self._flying: dict[bytes, _Wanted] = {}  # small, asked for; or large
+        self._asked: set[str] = set()  # peers that are being asked
+        self._barren: set[str] = set()  # peers that had nothing of what they were asked for
+        self._fruitless = 0
+        self._later: asyncio.TimerHandle | None = None
+        self._problem: Problem | None = None
+        self._stuck: set[bytes] = set()
+
+    def __len__(self) -> int:
+        """How many contents are on their way."""
+        return len(self._queue) + len(self._flying)
+
+    @property
+    def stuck(self) -> int:
+        """How many of them have no room here, which a problem tells: nobody need wait for those."""
+        return len(self._stuck)
+
+    def problems(self) -> list[Problem]:
+        """What only a person can mend."""
+        return [self._problem] if self._problem is not None and self._flying else []
+
+    # -------------------------------------------------------------------------------------------- what is here
+
+    def has(self, digest: bytes) -> bool:
+        return digest == EMPTY or digest in self._here or self._objects.has(digest)
+
+    def get(self, digest: bytes) -> bytes | Path:
+        """Raises `KeyError` when it is not here."""
+        data = b"" if digest == EMPTY else self._here.get(digest)
+        return data if data is not None else self._objects.path(digest)
+
+    def bring(self, contents: dict[bytes, bytes]) -> None:
+        """These came by themselves, with a pack (and are kept among the recent contents)."""
+        if self._here_bytes > HERE_BYTES_MAX:
+            self.clear()
+        for digest, data in contents.items():
+            if digest not in self._here:
+                self._here[digest] = data
+                self._here_bytes += len(data)
+
+    def placed(self, digests: Iterable[bytes]) -> None:
+        """The folder has taken these, as far as can be told; who wants them besides asks again."""
+        for digest in digests:
+            data = self._here.pop(digest, None)
+            if data is not None:
+                self._here_bytes -= len(data)
+        self.ask()
+
+    def clear(self) -> None:
+        """What is here can be had again."""
+        self._here.clear()
+        self._here_bytes = 0
+
+    # -------------------------------------------------------------------------------------------- what is wanted
+
+    def want(self, id: Id, digest: bytes, size: int) -> None:
+        """Bring content `digest` here for `id`."""
+        wanted = self._queue.get(digest) or self._flying.get(digest)
+        if wanted is not None:
+            wanted.ids.add(id)
+        elif size > SMALL_BYTES_MAX:
+            self._flying[digest] = _Wanted(size, {id}, set())
+            self._spawn(self._obtain(digest, size))
+        elif (data := self._contents.get(digest) or self._from_folder(digest)) is not None:
+            self.bring({digest: data})
+            self._arrived((id,))
+        else:
+            self._queue[digest] = _Wanted(size, {id}, set())
+
+    def wants(self, digest: bytes) -> bool:
+        """Whether it is on its way."""
+        return digest in self._queue or digest in self._flying
+
+    def retry(self) -> None:
+        """Something has changed: who had nothing may have it now."""
+        self._barren.clear()
+        for wanted in self._queue.values():
+            wanted.lacking.clear()
+        self.ask()
+
+    def _from_folder(self, digest: bytes) -> bytes | None:
+        for path in self._copies(digest):
+            try:
+                data = b"".join(chunks(path))
+            except OSError as error:
+                log.info("a copy in the folder cannot be read", path=show(path), error=str(error))
+                continue
+            if wire.content_digest(data) == digest:
+                return data
+        return None
+
+    def _copies(self, digest: bytes) -> list[bytes]:
+        """Where the folder has that content, by the base."""
+        return [os.path.join(self._root, self._base.path(row.id)) for row in self._base.by_content(digest)]
+
+    # -------------------------------------------------------------------------------------------- small ones
+
+    def ask(self) -> None:
+        """Have every peer asked that is not being asked, as long as there is anything to ask it for."""
+        if self._here_bytes > HERE_BYTES_MAX:
+            return
+        for peer in sorted(self._peers.connected() - self._asked - self._barren):
+            if digests := self._next(peer):
+                self._asked.add(peer)
+                self._spawn(self._ask(peer, digests))
+        if self._queue and not self._asked and self._later is None:
+            self._fruitless += 1
+            delay = min(RETRY_SECONDS_MAX, RETRY_SECONDS_MIN * 2**self._fruitless)
+            self._later = asyncio.get_running_loop().call_later(delay, self._once_more)
+
+    def _once_more(self) -> None:
+        self._later = None
+        self.retry()
+
+    def _next(self, peer: str) -> list[bytes]:
+        """What to ask `peer` for, which flies from now on. What nobody wants any more is dropped on the way."""
+        digests: list[bytes] = []
+        dropped: set[Id] = set()
+        size = 0
+        for digest, wanted in self._queue.items():
+            if peer in wanted.lacking:
+                continue
+            if digests and (size + wanted.size > GIVE_BYTES or len(digests) >= GIVE_COUNT):
+                break
+            size += wanted.size
+            digests.append(digest)
+        for digest in digests:
+            self._flying[digest] = self._queue.pop(digest)
+        for digest in [digest for digest in digests if self._superseded(digest)]:
+            digests.remove(digest)
+            dropped |= self._flying.pop(digest).ids
+        if dropped:
+            self._arrived(dropped)
+        return digests
+
+    async def _ask(self, peer: str, digests: list[bytes]) -> None:
+        found: dict[bytes, bytes] = {}
+        try:
+            answer = await self._peers.ask(peer, Give(tuple(digests)), GIVE_SECONDS)
+            if isinstance(answer, Given):
+                found = {d: data for d, data in answer.contents.items() if wire.content_digest(data) == d}
+        except PeerError as error:
+            log.info("contents were not given", peer=peer, error=str(error))
+        self._asked.discard(peer)
+        asked = {digest: self._flying.pop(digest) for digest in digests}
+        arrived: set[Id] = set()
+        for digest, wanted in asked.items():
+            if digest in found:
+                self.bring({digest: found[digest]})
+                arrived |= wanted.ids
+            else:
+                wanted.lacking.add(peer)
+                self._queue[digest] = wanted
+        if arrived:
+            self._fruitless = 0
+            self._arrived(arrived)
+        else:
+            self._barren.add(peer)
+        self.ask()
+
+    def _superseded(self, digest: bytes) -> bool:
+        return not any(self._is_current(id, digest) for id in self._flying[digest].ids)
+
+    # -------------------------------------------------------------------------------------------- large ones
+
+    async def _obtain(self, digest: bytes, size: int) -> None:
+        tries = 0
+        while not self._superseded(digest):
+            try:
+                if not await self.make_object(digest, size):
+                    await self._peers.fetch(digest, size, sorted(self._peers.connected()))
+                break
+            except (PeerError, OperatorError) as error:
+                tries += 1
+                log.warning("content is not to be had yet", digest=digest.hex(), error=str(error))
+                if isinstance(error, OperatorError):  # a full disk, say
+                    self._problem = Problem(error.what, "", error.fix)
+                    if tries == PATIENCE:
+                        self._stuck.add(digest)
+                        self._arrived(self._flying[digest].ids)  # who waited can see that it is stuck
+                await asyncio.sleep(min(RETRY_SECONDS_MAX, RETRY_SECONDS_MIN * 2**tries))
+        self._problem = None
+        self._stuck.discard(digest)
+        self._arrived(self._flying.pop(digest).ids)
+
+    async def make_object(self, digest: bytes, size: int) -> bool:
+        """Make an object of what this node has in its folder, or keeps of recent packs; whether it could."""
+        data = self._contents.get(digest)
+        if data is not None:
+            await asyncio.to_thread(self._objects.put, digest, data)
+            return True
+        for path in self._copies(digest):
+            try:
+                await asyncio.to_thread(self._objects.receive, digest, size, chunks(path))
+                return True
+            except (OSError, ContentMismatch) as error:
+                log.info("a copy in the folder has changed", path=show(path), error=str(error))
+        return False
+
+
+def chunks(path: bytes | Path) -> Iterator[bytes]:
+    """The content of the file at `path`, which must be no symlink; never waits for a pipe. Raises `OSError`."""
+    with open(path, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NOFOLLOW | os.O_NONBLOCK)) as file:
+        while chunk := file.read(1 << 20):
+            yield chunk
