@@ -22,12 +22,13 @@ from onefold.node.fetch import Fetcher
 from onefold.node.flush import Flusher
 from onefold.node.give import Giver
 from onefold.node.given import Identity, Ports
+from onefold.node.guard import Guard
 from onefold.node.hold import Holder
 from onefold.node.large import LargeContents
 from onefold.node.lead import Elector
 from onefold.node.place import Placer
 from onefold.node.propose import Proposer, Stance
-from onefold.node.report import Reporter, first_path
+from onefold.node.report import Reporter, brief, first_path
 from onefold.node.sweep import Sweeper
 from onefold.node.trim import Trimmer, trim_point
 from onefold.ports import Hint, Leader
@@ -47,7 +48,10 @@ class Renewed(Exception):
 class Node:
     """One node. `run` lives until it is cancelled, or until something breaks that a restart must mend."""
 
-    def __init__(self, who: Identity, ports: Ports, catalogue: Catalogue, joined: bool, durable: int) -> None:
+    def __init__(
+        self, who: Identity, ports: Ports, catalogue: Catalogue, joined: bool, durable: int, held: int = 0
+    ) -> None:
+        """`held`: how many files and directories the base has."""
         self.who = who
         self._ports = ports
         self._catalogue = catalogue
@@ -107,6 +111,7 @@ class Node:
             self._caught_up,
             lambda path: self.sweeper.doubt(path),
             lambda: self.sweeper.hurry(),
+            Guard(who.name, held, ports.base.path),
             self._spawn,
         )
         self.sweeper = Sweeper(ports.base, ports.scanner, ports.clock, self.proposer.at_leisure, self.proposer.look_at)
@@ -156,6 +161,7 @@ class Node:
             self.elector,
             self.appender,
             self.placer,
+            self.proposer,
             self.fetcher,
             self.giver,
             self.large,
@@ -248,10 +254,11 @@ class Node:
         self.proposer.hint(self._ports.watcher.drain())
 
     async def _keep_draining(self) -> None:
-        """Directories without a watch are polled by `drain`, which must be called for that."""
+        """What no event tells, every second: directories without a watch are polled by `drain`."""
         while True:
             await self._ports.clock.sleep(DRAIN_SECONDS)
             self._drain()
+            self.proposer.retry()
             self.keeper.release(self._durable_of_voters(), len(self.who.voters))
 
     # -------------------------------------------------------------------------------------------- the flow
@@ -416,6 +423,7 @@ class Node:
             problems=tuple(self._problems()),
             reaches=tuple(sorted(self._ports.peers.connected())),
             preferred=self.who.preferred,
+            missing=self.proposer.guard.asking,
             ready=self._joined and self._catalogue.seeded and bool(self._leader()) and not self._stopping,
             progress=self.catch_up.progress() or self.placer.progress(),
         )
@@ -426,7 +434,7 @@ class Node:
         found += [*self.catch_up.problems(), *self.fetcher.problems(), *self.placer.problems()]
         if self._diverged is not None:
             found.insert(0, self._diverged)
-        return found
+        return brief(found)
 
 
 async def _endless(station: Coroutine[Any, Any, None]) -> None:
