@@ -101,7 +101,7 @@ def main(config: Config) -> int:
         while True:
             begun = time.monotonic()
             anew, trouble = _live(config, contexts, suspicious)
-            suspicious = trouble is not None and not trouble.full
+            suspicious = trouble is not None and (suspicious or not trouble.full)
             if anew:
                 continue
             if trouble is None:
@@ -152,7 +152,7 @@ async def _run(config: Config, contexts: Contexts, suspicious: bool) -> bool:
                 _raise(end)
             await process.ended_in_order()
         except Renewed:
-            return True
+            return not ending.is_set()
         except Exception as error:
             if not (ending.is_set() and isinstance(_named(error), DiskTrouble)):
                 raise

@@ -220,7 +220,7 @@ def test_a_node_that_was_in_trouble_stands_by_and_begins_anew_until_it_ends(
         DiskTrouble("the disk is full", "free space", full=True),
         DiskTrouble("the disk is full", "free space"),
     )
-    lives = iter([(False, full), (True, None), (False, failed), (False, None)])
+    lives = iter([(False, full), (True, None), (False, failed), (False, full), (False, None)])
 
     def live(_: Config, __: Contexts, suspicious: bool) -> tuple[bool, DiskTrouble | None]:
         told.append(suspicious)
@@ -235,7 +235,7 @@ def test_a_node_that_was_in_trouble_stands_by_and_begins_anew_until_it_ends(
     monkeypatch.setattr(run, "_log_to_stderr", lambda _: None)
     assert run.main(config) == 0
     # It stands by for longer when that did not help; and suspects a disk that failed, not one that was only full.
-    assert told == [False, (FULL, 2.0), False, False, (FULL, 4.0), True]
+    assert told == [False, (FULL, 2.0), False, False, (FULL, 4.0), True, (FULL, 8.0), True]
 
 
 def test_the_folders_lock_is_free_while_nothing_of_it_is_open(config: Config) -> None:
