@@ -98,7 +98,7 @@ class Process:
             Catalogue(catalogue, index, digest, files, seeded),
             base.joined,
             catalogue.durable,
-            base.count(),
+            len(base.rows),
         )
         self.peers.handler = self.node.answerer
         self.node.placer.recovered(materialiser.recover(base.intents(), base, catalogue))
