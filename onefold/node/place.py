@@ -260,12 +260,12 @@ class Placer:
                 lost.append(action.base.id)  # what was moved is kept aside, and made anew where it belongs
                 if action.source is not None:
                     self._look_again(action.source)
-            if isinstance(result, Failed):
-                seconds = self._later(_subject(action), result.reason, result.path)
+            reason = result.reason if isinstance(result, Failed) else "it was changed here"
+            seconds = self._later(_subject(action), reason, result.path)
+            if isinstance(result, Failed) or self._tries.get(_subject(action), 0) >= PATIENCE:
                 # Not at once: as long as the folder refuses, what is found there is found again and again.
                 asyncio.get_running_loop().call_later(seconds, self._look_again, result.path)
             else:
-                self._later(_subject(action), "it was changed here", result.path)
                 self._look_again(result.path)
         # Last: what was done to it in the same run is not to outlive it.
         rows.update(dict.fromkeys(lost))
