@@ -137,6 +137,20 @@ def wait(data: Data = DATA, config: MaybeSettings = None, timeout: Seconds = 60.
     of.wait(of.settings(config, data), timeout)
 
 
+@app.command()
+def verify(
+    repair: Annotated[bool, typer.Option("--repair", help="Mend what can be mended.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="For programs.")] = False,
+    data: Data = DATA,
+    config: MaybeSettings = None,
+) -> None:
+    """Read everything again on every live node, and name each difference. Fails (1) if there are any left."""
+    from onefold import status as of
+    from onefold.verify import run
+
+    raise typer.Exit(run(of.settings(config, data), repair, as_json))
+
+
 @leader_app.command("show")
 def leader_show(data: Data = DATA, config: MaybeSettings = None) -> None:
     """Print the leader's name."""

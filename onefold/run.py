@@ -23,8 +23,9 @@ from onefold.config import Config
 from onefold.core import wire
 from onefold.core.catalogue import Catalogue
 from onefold.core.model import Id, Kind, index_of
+from onefold.edge.database import Database
 from onefold.edge.etcd_process import QUOTA_BYTES
-from onefold.edge.journal import Base, CatalogueStore
+from onefold.edge.journal import CATALOGUE, Base, CatalogueStore
 from onefold.edge.log_etcd import EtcdLog
 from onefold.edge.materialise import FolderMaterialiser
 from onefold.edge.objects import ObjectStore
@@ -36,7 +37,7 @@ from onefold.edge.transfer import PeerNetwork
 from onefold.edge.watch import InotifyWatcher
 from onefold.errors import Bug, OnefoldError, OperatorError
 from onefold.node.given import Identity, Ports
-from onefold.node.loop import Node, Renewed
+from onefold.node.loop import CatalogueGivenUp, Node, Renewed
 from onefold.ports import PeerHandler
 
 ETCD_CLIENT = 2
@@ -110,22 +111,24 @@ async def _live(config: Config, ending: asyncio.Event) -> bool:
             node.cancel()
         stop.cancel()
         await asyncio.gather(stop, return_exceptions=True)
-        if _is_renewed((await asyncio.gather(node, return_exceptions=True))[0]):
-            return True
-        await process.ended_in_order()
-        return False
+        renewed = _renewed((await asyncio.gather(node, return_exceptions=True))[0])
+        if renewed is None:
+            await process.ended_in_order()
     finally:
         await process.close()
+    if isinstance(renewed, CatalogueGivenUp):
+        Database.discard(config.state, CATALOGUE)
+    return renewed is not None
 
 
-def _is_renewed(error: BaseException | None) -> bool:
-    """Whether the node ended in order to start anew; not if it was cancelled. Raises what broke it."""
+def _renewed(error: BaseException | None) -> Renewed | None:
+    """How the node ended in order to start anew; None if it was cancelled. Raises what broke it."""
     while isinstance(error, BaseExceptionGroup):
         error = error.exceptions[0]
     if isinstance(error, Renewed):
-        return True
+        return error
     if error is None or isinstance(error, asyncio.CancelledError):
-        return False
+        return None
     raise error
 
 
@@ -181,6 +184,8 @@ class _Process:
             cast(PeerHandler, None),  # the node, which needs the peers first; heard by nobody before `start`
         )
         stored = self._catalogue.load_state()
+        if not stored.index and not self._base.behind:
+            self._base.behind = self._base.newest()  # somebody removed the catalogue
         notice_boot(self._base, stored.durable, linux.boot_id())
         who = Identity(
             name=config.name,
@@ -193,6 +198,7 @@ class _Process:
             entries_kept=config.etcd.entries_kept,
             voters=tuple(member.name for member in config.voters),
             members=tuple(member.name for member in config.members),
+            scrub_days=config.scrub_days,
         )
         ports = Ports(
             clock=MonotonicClock(),
