@@ -24,12 +24,13 @@ from onefold.node.fetch import Fetcher
 from onefold.node.flush import Flusher
 from onefold.node.give import Giver
 from onefold.node.given import Identity, Ports
+from onefold.node.guard import Guard
 from onefold.node.hold import Holder
 from onefold.node.large import LargeContents
 from onefold.node.lead import Elector
 from onefold.node.place import Placer
 from onefold.node.propose import Proposer, Stance
-from onefold.node.report import Reporter, first_path
+from onefold.node.report import Reporter, brief, first_path
 from onefold.node.scrub import Scrubber
 from onefold.node.sweep import Sweeper
 from onefold.node.trim import Trimmer, trim_point
@@ -57,7 +58,10 @@ class CatalogueGivenUp(Renewed):
 class Node:
     """One node. `run` lives until it is cancelled, or until something breaks that a restart must mend."""
 
-    def __init__(self, who: Identity, ports: Ports, catalogue: Catalogue, joined: bool, durable: int) -> None:
+    def __init__(
+        self, who: Identity, ports: Ports, catalogue: Catalogue, joined: bool, durable: int, held: int = 0
+    ) -> None:
+        """`held`: how many files and directories the base has."""
         self.who = who
         self._ports = ports
         self._catalogue = catalogue
@@ -122,6 +126,7 @@ class Node:
             self._caught_up,
             lambda path: self.sweeper.doubt(path),
             lambda: self.sweeper.hurry(),
+            Guard(who.name, held, ports.base.path),
             self._spawn,
         )
         self.sweeper = Sweeper(ports.base, ports.scanner, ports.clock, self.proposer.at_leisure, self.proposer.look_at)
@@ -190,6 +195,7 @@ class Node:
             self.elector,
             self.appender,
             self.placer,
+            self.proposer,
             self.fetcher,
             self.giver,
             self.large,
@@ -286,10 +292,11 @@ class Node:
         self.proposer.hint(self._ports.watcher.drain())
 
     async def _keep_draining(self) -> None:
-        """Directories without a watch are polled by `drain`, which must be called for that."""
+        """What no event tells, every second: directories without a watch are polled by `drain`."""
         while True:
             await self._ports.clock.sleep(DRAIN_SECONDS)
             self._drain()
+            self.proposer.retry()
             self.keeper.release(self._durable_of_voters(), len(self.who.voters))
 
     # -------------------------------------------------------------------------------------------- the flow
@@ -506,6 +513,7 @@ class Node:
             reaches=tuple(sorted(self._ports.peers.connected())),
             preferred=self.who.preferred,
             ready=self._is_ready(),
+            missing=self.proposer.guard.asking,
             progress=self.catch_up.progress() or self.placer.progress(),
             mended=self.scrubber.mended,
         )
@@ -522,7 +530,7 @@ class Node:
         odd = self.quorum.odd() if self._standing is Standing.SOUND else []
         found[:0] = [Problem(f"the catalogue of {node} differs from that of the majority", "", REPAIR) for node in odd]
         distrust = self._divergence()
-        return found if distrust is None else [distrust, *found]
+        return brief(found if distrust is None else [distrust, *found])
 
     def _distrust(self) -> str:
         """Why this node's catalogue cannot be trusted; "" when it can."""

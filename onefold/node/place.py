@@ -142,7 +142,8 @@ class Placer:
     @property
     def busy(self) -> bool:
         """Whether the folder is still being brought to the catalogue."""
-        return bool(self._left or self._discards or any(t < PATIENCE for t in self._tries.values()))
+        left = self._left - self._fetcher.stuck
+        return bool(left or self._discards or any(t < PATIENCE for t in self._tries.values()))
 
     @property
     def _left(self) -> int:
@@ -306,7 +307,6 @@ class Placer:
                 if action.source is not None:
                     self._look_again(action.source)
             if isinstance(result, Failed):
-                log.warning("the folder refused", path=show(result.path), reason=result.reason)
                 if isinstance(action, Make | Replace) and action.row.kind is Kind.FILE:
                     self._fetcher.examine(action.row.id, action.row.content)
                 seconds = self._later(_subject(action), result.reason, result.path)
@@ -348,8 +348,12 @@ class Placer:
         if id == NEW:
             return REFUSED_SECONDS
         tries = self._tries[id] = self._tries.get(id, 0) + 1
+        if tries == 1:
+            log.info("not done yet", path=show(path), reason=what)
+        elif tries == PATIENCE:
+            log.warning("the folder refused", path=show(path), reason=what)
         if tries >= PATIENCE:
-            self._problems[id] = Problem(what, show(path), "it is tried again by itself")
+            self._problems[id] = Problem.of(what, show(path), "it is tried again by itself")
         delay = retry_seconds(tries, RETRY_SECONDS_MIN, RETRY_SECONDS_MAX)
         asyncio.get_running_loop().call_later(delay, self._retry, id)
         return delay

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sqlite3
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -386,3 +387,9 @@ def test_a_stray_on_another_file_system_is_copied(tmp_path: Path, monkeypatch: p
     tree, file = strays.list()
     assert ((tree.file / "f").read_bytes(), file.file.read_bytes()) == (b"f", b"x")
     assert [p.name for p in tmp_path.iterdir()] == ["strays"]
+
+
+def test_an_incarnation_is_new_though_the_clock_was_set_back(base: Base, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = base.next_incarnation()
+    monkeypatch.setattr(time, "time", lambda: 1_000.0)
+    assert base.next_incarnation() == before + 1

@@ -59,6 +59,7 @@ class World:
         self.wanted: list[bytes] = []
         self.here: dict[bytes, bytes] = {}
         self.looked_again: list[RelPath] = []
+        self.stuck = 0
         fetcher: Any = self
         self.placer = Placer(
             self.rows,

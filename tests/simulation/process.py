@@ -12,7 +12,7 @@ from onefold.core.catalogue import Catalogue
 from onefold.edge.materialise import FolderMaterialiser
 from onefold.edge.scan import FolderScanner
 from onefold.edge.watch import InotifyWatcher
-from onefold.errors import OperatorError
+from onefold.errors import DiskTrouble, OperatorError
 from onefold.node.given import Identity, Ports
 from onefold.node.loop import Node, Renewed
 from onefold.run import notice_boot
@@ -98,6 +98,7 @@ class Process:
             Catalogue(catalogue, index, digest, files, seeded),
             base.joined,
             catalogue.durable,
+            len(base.rows),
         )
         self.peers.handler = self.node.answerer
         self.node.placer.recovered(materialiser.recover(base.intents(), base, catalogue))
@@ -133,4 +134,4 @@ class Process:
 
 def is_expected(error: BaseException | None) -> bool:
     """Whether a node may end so: for what an operator must mend, or to start anew on another catalogue."""
-    return isinstance(error, OSError | Renewed) or type(error) is OperatorError
+    return isinstance(error, OSError | Renewed | DiskTrouble) or type(error) is OperatorError
