@@ -138,6 +138,20 @@ def wait(data: Data = DATA, config: MaybeSettings = None, timeout: Seconds = 60.
 
 
 @app.command()
+def verify(
+    repair: Annotated[bool, typer.Option("--repair", help="Mend what can be mended.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="For programs.")] = False,
+    data: Data = DATA,
+    config: MaybeSettings = None,
+) -> None:
+    """Read everything again on every live node, and name each difference. Fails (1) if there are any left."""
+    from onefold import status as of
+    from onefold.verify import run
+
+    raise typer.Exit(run(of.settings(config, data), repair, as_json))
+
+
+@app.command()
 def confirm(
     node: Annotated[Optional[str], typer.Argument(metavar="NODE", help="Whose. [default: the one that asks]")] = None,  # noqa: UP045
     data: Data = DATA,

@@ -1,7 +1,7 @@
 """Questions to a node from outside the cluster: the command line's and the demo's side of the peer listener.
 
 The same TLS, frames and greeting as between nodes, with a certificate in the name of `onefold.config.ADMIN`, which is
-no member: nodes answer it `Ask`, `Confirm`, `Wait` and `MoveLeader`, and nothing else.
+no member: nodes answer it what `onefold.edge.link` lists for it, and nothing else.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ class Client:
         self._reader = reader
         self._writer = writer
         self._asked = 0
+        self.closed = False
 
     @classmethod
     async def connect(cls, config: Config, member: Member, seconds: float) -> Client:
@@ -73,6 +74,7 @@ class Client:
 
     def close(self) -> None:
         """End the connection at once."""
+        self.closed = True
         self._writer.transport.abort()
 
     def _send(self, kind: Kind, message: Message) -> None:

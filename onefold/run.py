@@ -27,8 +27,9 @@ from onefold.core.catalogue import Catalogue
 from onefold.core.messages import Problem
 from onefold.core.model import Id, Kind, index_of
 from onefold.disk import FULL
+from onefold.edge.database import Database
 from onefold.edge.etcd_process import QUOTA_BYTES
-from onefold.edge.journal import Base, CatalogueStore
+from onefold.edge.journal import CATALOGUE, Base, CatalogueStore
 from onefold.edge.log_etcd import EtcdLog
 from onefold.edge.materialise import FolderMaterialiser
 from onefold.edge.objects import ObjectStore
@@ -40,7 +41,7 @@ from onefold.edge.transfer import PeerNetwork
 from onefold.edge.watch import InotifyWatcher
 from onefold.errors import Bug, DiskTrouble, OnefoldError
 from onefold.node.given import Identity, Ports
-from onefold.node.loop import Node, Renewed
+from onefold.node.loop import CatalogueGivenUp, Node, Renewed
 from onefold.ports import PeerHandler
 from onefold.standby import Contexts, stand_by
 
@@ -136,6 +137,7 @@ async def _run(config: Config, contexts: Contexts, suspicious: bool) -> bool:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, ending.set)
+    given_up = False
     process = _Process(config, contexts, suspicious)
     try:
         await process.start()
@@ -151,7 +153,8 @@ async def _run(config: Config, contexts: Contexts, suspicious: bool) -> bool:
             for end in await asyncio.gather(watch, node, return_exceptions=True):
                 _raise(end)
             await process.ended_in_order()
-        except Renewed:
+        except Renewed as end:
+            given_up = isinstance(end, CatalogueGivenUp)
             return not ending.is_set()
         except Exception as error:
             if not (ending.is_set() and isinstance(_named(error), DiskTrouble)):
@@ -160,6 +163,8 @@ async def _run(config: Config, contexts: Contexts, suspicious: bool) -> bool:
         return False
     finally:
         await process.close()
+        if given_up:
+            Database.discard(config.state, CATALOGUE)
 
 
 def _raise(end: object) -> None:
@@ -218,6 +223,8 @@ class _Process:
         for leftover in copies.iterdir():
             leftover.unlink()
         stored = self._catalogue.load_state()
+        if not stored.index and not self._base.behind:
+            self._base.behind = self._base.newest()  # somebody removed the catalogue
         notice_boot(self._base, stored.durable, linux.boot_id(), self._suspicious)
         incarnation = self._base.next_incarnation()  # with it, that this run has begun is on disk, too
         self._log = self._open_log()
@@ -246,6 +253,7 @@ class _Process:
             entries_kept=config.etcd.entries_kept,
             voters=tuple(member.name for member in config.voters),
             members=tuple(member.name for member in config.members),
+            scrub_days=config.scrub_days,
         )
         ports = Ports(
             clock=MonotonicClock(),

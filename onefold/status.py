@@ -165,6 +165,7 @@ def _facts(report: Report | None, refused: Problem | None) -> dict[str, Any]:
             "digest": None,
             "files": None,
             "strays": None,
+            "mended": None,
             "progress": None,
             "problems": [_problem(problem) for problem in told],
         }
@@ -176,6 +177,7 @@ def _facts(report: Report | None, refused: Problem | None) -> dict[str, Any]:
         "digest": dict(report.digests).get(report.applied, b"").hex(),
         "files": report.files,
         "strays": report.strays,
+        "mended": report.mended,
         "progress": None if report.progress is None else msgspec.structs.asdict(report.progress),
         "problems": [_problem(problem) for problem in report.problems],
     }

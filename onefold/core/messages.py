@@ -53,7 +53,7 @@ class Report(msgspec.Struct, frozen=True, tag="report"):
     told. `preferred`: this node should lead when it can. `ready`: the folder is in the log (`Seed`), and this node's
     edits are followed. `reaches` names the peers with a live connection. `missing`: how much of this node's folder was
     found gone at its start, and is kept by all others until somebody confirms that. `progress`: it has much to catch up
-    with.
+    with. `mended` counts what was found damaged and mended since its start.
     """
 
     node: str
@@ -73,6 +73,7 @@ class Report(msgspec.Struct, frozen=True, tag="report"):
     ready: bool
     missing: int = 0
     progress: Progress | None = None
+    mended: int = 0
 
 
 class Arrived(msgspec.Struct, frozen=True, tag="arrived"):
@@ -215,6 +216,47 @@ class Wait(msgspec.Struct, frozen=True, tag="wait"):
     seconds: float
 
 
+class Finding(msgspec.Struct, frozen=True, order=True):
+    """A difference that `onefold verify` or the scrub found on a node: `what` at the path (or object) `where`; ""
+    for the catalogue as a whole."""
+
+    what: str
+    where: str
+    mended: bool
+
+
+class Verify(msgspec.Struct, frozen=True, tag="verify"):
+    """Read everything again, and compare it with the catalogue; with `repair`, mend what can be mended. Answer:
+    `Verified`.
+
+    `run` names the run: the first question with a new name starts it (and ends any other), the next ones ask how far it
+    is. `known`: how many of its findings the asker has.
+    """
+
+    run: str
+    repair: bool
+    known: int
+
+
+class Verified(msgspec.Struct, frozen=True, tag="verified"):
+    """`done` of about `total` bytes (0: not known yet) are read. `findings` are the next ones after those that the
+    asker knows; `omitted` counts those that were too many to keep. `finished` once there will be no more.
+
+    `odd`: the catalogue itself differs or is damaged, so that nothing else was compared.
+    """
+
+    done: int
+    total: int
+    findings: tuple[Finding, ...]
+    omitted: int
+    finished: bool
+    odd: bool
+
+
+class BeginAnew(msgspec.Struct, frozen=True, tag="begin-anew"):
+    """Make your catalogue anew, if it is the odd one. Answer: `Taken`; the node is then gone for a moment."""
+
+
 class Refused(msgspec.Struct, frozen=True, tag="refused"):
     """The answer to any `ask` that cannot be met: one sentence, and the fix. `away`: this node stands by, and another
     one may answer."""
@@ -247,5 +289,8 @@ Message = (
     | Ask
     | Cluster
     | Wait
+    | Verify
+    | Verified
+    | BeginAnew
     | Refused
 )

@@ -146,3 +146,13 @@ class Database:
 
     def close(self) -> None:
         self._db.close()
+
+    @staticmethod
+    def discard(directory: Path, name: str) -> None:
+        """Remove the file `name` in `directory`, which nobody has open.
+
+        What it had not taken in yet goes first: after a crash in between, it is an older one, and never a new one that
+        takes in what belonged to the old.
+        """
+        for suffix in ("-wal", "-shm", ""):
+            (directory / f"{name}{suffix}").unlink(missing_ok=True)

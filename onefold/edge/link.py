@@ -21,7 +21,7 @@ from collections.abc import Coroutine, Iterator
 from enum import IntEnum
 from typing import Any, Protocol, cast
 
-from onefold.core.messages import Ask, Confirm, Message, MoveLeader, Refused, Wait
+from onefold.core.messages import Ask, BeginAnew, Confirm, Message, MoveLeader, Refused, Verify, Wait
 from onefold.core.wire import decode_message, encode_message
 from onefold.edge.doors import ADMIN, HANDSHAKE_SECONDS, HELLO_BYTES_MAX, Doors, tune
 from onefold.errors import OnefoldError, PeerAway, PeerError, PeerGone, PeerRefused
@@ -34,7 +34,7 @@ UNANSWERED_BYTES_MAX = 64 << 20
 """No more is read from a peer while so much of what it asked is being answered."""
 ASK_BYTES = 1024
 """What a request costs beside its message, as counted for `UNANSWERED_BYTES_MAX`."""
-ADMIN_ASKS = (Ask, Confirm, MoveLeader, Wait)
+ADMIN_ASKS = (Ask, Confirm, MoveLeader, Wait, Verify, BeginAnew)
 """All that the command line may ask, which comes with a certificate in the name of `ADMIN` and is no peer."""
 CERTIFICATE_FIX = "check that both nodes' certificates are of the same authority"
 

@@ -30,6 +30,7 @@ from pathlib import Path
 from blake3 import blake3
 
 from onefold.disk import RESERVE_BYTES, trouble
+from onefold.edge.reread import Rereading
 from onefold.errors import ContentMismatch, PeerGone
 
 WRITEBACK_BYTES = 8 << 20
@@ -64,6 +65,8 @@ class ObjectStore:
         """The directories of objects that exist, durably."""
         self._settling: set[bytes] = set()
         """Digests between steps 2 and 3: visible in the directory, but not yet to be counted."""
+        self._distrusted: set[bytes] = set()
+        """Digests of which the file is not what it was: not to be counted until they are stored again."""
         self._parts: set[bytes] = set()
         """Digests that are being received into their part just now."""
         try:
@@ -74,7 +77,7 @@ class ObjectStore:
     def has(self, digest: bytes) -> bool:
         """Whether the object is here and durable."""
         # In this order: a name that came after a look at `_settling` would not be settled yet.
-        return os.path.exists(self._name(digest)) and digest not in self._settling
+        return os.path.exists(self._name(digest)) and self._counts(digest)
 
     def put(self, digest: bytes, data: bytes) -> None:
         """Store and fsync. Raises `ContentMismatch` if `data` is not what `digest` names."""
@@ -142,8 +145,25 @@ class ObjectStore:
             raise KeyError(digest)
         return Path(self._name(digest))
 
+    def reread(self, digest: bytes) -> Rereading:
+        """Its file, to be read again from the disk. Raises `KeyError` when it is not here, `OSError`."""
+        try:
+            return Rereading(os.open(self.path(digest), os.O_RDONLY | os.O_CLOEXEC))
+        except FileNotFoundError as error:  # released since
+            raise KeyError(digest) from error
+
+    def distrust(self, digest: bytes) -> None:
+        """Its file is damaged: it does not count as here until it is stored again, or released.
+
+        The file stays until another takes its place, so that after a crash in between it is found damaged again, rather
+        than taken for one that was never here.
+        """
+        with self._lock:
+            self._distrusted.add(digest)
+
     def release(self, digest: bytes) -> None:
         """Forget it; no error when it is not here. Not synced: a crash may bring it back, and costs only space."""
+        self._distrusted.discard(digest)
         try:
             os.unlink(self._name(digest))
         except FileNotFoundError:
@@ -158,8 +178,11 @@ class ObjectStore:
                 for rest in sorted(os.listdir(self._directory / fan)):
                     if _REST.fullmatch(rest):
                         digest = bytes.fromhex(fan + rest)
-                        if digest not in self._settling:
+                        if self._counts(digest):
                             yield digest
+
+    def _counts(self, digest: bytes) -> bool:
+        return digest not in self._settling and digest not in self._distrusted
 
     def _name(self, digest: bytes) -> str:
         text = digest.hex()
@@ -230,6 +253,7 @@ class ObjectStore:
         _sync_directory(Path(name).parent)
         with self._lock:
             self._settling.discard(digest)
+            self._distrusted.discard(digest)
 
     def _make_fan(self, fan: str) -> None:
         if fan not in self._fans:

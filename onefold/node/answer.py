@@ -14,6 +14,7 @@ from onefold.core.messages import (
     Arrived,
     Ask,
     AskCatalogue,
+    BeginAnew,
     Cluster,
     Confirm,
     Confirmed,
@@ -31,6 +32,7 @@ from onefold.core.messages import (
     Refused,
     Report,
     Taken,
+    Verify,
     Wait,
 )
 from onefold.core.model import COMMANDS_MAX
@@ -46,6 +48,7 @@ from onefold.node.lead import Elector
 from onefold.node.place import Placer
 from onefold.node.propose import Proposer
 from onefold.node.report import Reporter
+from onefold.node.scrub import Scrubber
 
 CLUSTER_SECONDS = 1.0
 
@@ -69,11 +72,13 @@ class Answerer:
         keeper: Keeper,
         reporter: Reporter,
         flusher: Flusher,
+        scrubber: Scrubber,
         reported: Callable[[str, Report], None],
         moved: Callable[[], None],
+        begin_anew: Callable[[], None],
     ) -> None:
         """`reported(peer, report)`: its newest report has come. `moved()`: another node's folder has arrived
-        somewhere, or a node is gone."""
+        somewhere, or a node is gone. `begin_anew()`: give the catalogue up; raises `PeerRefused`."""
         self._who = who
         self._ports = ports
         self._elector = elector
@@ -86,8 +91,10 @@ class Answerer:
         self._keeper = keeper
         self._reporter = reporter
         self._flusher = flusher
+        self._scrubber = scrubber
         self._reported = reported
         self._moved = moved
+        self._begin_anew = begin_anew
 
     # -------------------------------------------------------------------------------------------- what is told
 
@@ -138,6 +145,11 @@ class Answerer:
                 return await self._cluster()
             case Wait(seconds=seconds):
                 return await self._flusher.wait(seconds)
+            case Verify(run=run, repair=repair, known=known):
+                return self._scrubber.verify(run, repair, known)
+            case BeginAnew():
+                self._begin_anew()
+                return Taken()
         raise PeerRefused(f"{self._who.name} does not know what to do with {type(message).__name__}", "upgrade it")
 
     async def locate(self, digest: bytes) -> Path | bytes | None:

@@ -87,6 +87,16 @@ class Keeper:
                 del self._pinned[digest]
                 self._named[digest] = index
 
+    def needs(self, digest: bytes) -> bool:
+        """Whether this node has promised to keep the object, or will be asked for it."""
+        held = digest in self._pinned or digest in self._restored
+        return held or digest in self._named or digest in self._packs
+
+    def let_go(self, digest: bytes) -> None:
+        """The object was fetched for something that is done by now."""
+        if not self.needs(digest):
+            self._objects.release(digest)
+
     def _unpin(self, digest: bytes) -> None:
         self._pinned.pop(digest, None)
         self._restored.discard(digest)

@@ -78,6 +78,7 @@ class Fetcher:
         self._flying: dict[bytes, _Wanted] = {}  # small, asked for; or large
         self._asked: set[str] = set()  # peers that are being asked
         self._barren: set[str] = set()  # peers that had nothing of what they were asked for
+        self._examined: set[bytes] = set()  # objects that are being read again
         self._fruitless = 0
         self._later: asyncio.TimerHandle | None = None
         self._problem: Problem | None = None
@@ -246,8 +247,7 @@ class Fetcher:
         tries = 0
         while not self._superseded(digest):
             try:
-                if not await self.make_object(digest, size):
-                    await self._peers.fetch(digest, size, sorted(self._peers.connected()))
+                await self.obtain(digest, size)
                 break
             except (PeerError, OperatorError) as error:
                 tries += 1
@@ -262,6 +262,24 @@ class Fetcher:
         self._stuck.discard(digest)
         self._arrived(self._flying.pop(digest).ids)
 
+    async def obtain(self, digest: bytes, size: int) -> None:
+        """Have the content as an object, wherever it is from. Raises `PeerError` and `OperatorError`."""
+        if not self._objects.has(digest) and not await self.make_object(digest, size):
+            await self._peers.fetch(digest, size, sorted(self._peers.connected()))
+
+    def examine(self, id: Id, digest: bytes) -> None:
+        """What `id` needs was not placed, perhaps because the object is damaged: then it is to be had elsewhere."""
+        if digest not in self._here and digest not in self._examined and self._objects.has(digest):
+            self._examined.add(digest)
+            self._spawn(self._examine(id, digest))
+
+    async def _examine(self, id: Id, digest: bytes) -> None:
+        if not await asyncio.to_thread(_is_sound, self._objects, digest):
+            log.error("an object is damaged", digest=digest.hex())
+            self._objects.distrust(digest)
+            self._arrived((id,))
+        self._examined.discard(digest)
+
     async def make_object(self, digest: bytes, size: int) -> bool:
         """Make an object of what this node has in its folder, or keeps of recent packs; whether it could."""
         data = self._contents.get(digest)
@@ -275,6 +293,22 @@ class Fetcher:
             except (OSError, ContentMismatch) as error:
                 log.info("a copy in the folder has changed", path=show(path), error=str(error))
         return False
+
+
+def _is_sound(objects: Objects, digest: bytes) -> bool:
+    """Whether the object, read again, is what its digest names. One that is not here is not damaged."""
+    try:
+        reading = objects.reread(digest)
+    except KeyError:
+        return True
+    try:
+        while reading.step():
+            pass
+        return reading.digest() == digest
+    except OSError:
+        return False
+    finally:
+        reading.close()
 
 
 def chunks(path: bytes | Path) -> Iterator[bytes]:

@@ -10,6 +10,7 @@ import structlog
 
 from onefold.core.messages import Problem, Progress
 from onefold.core.model import (
+    NEVER,
     NEW,
     ROOT,
     Action,
@@ -28,7 +29,9 @@ from onefold.core.model import (
     Pack,
     Replace,
     Result,
+    Row,
     Shift,
+    index_of,
 )
 from onefold.core.paths import RelPath, show
 from onefold.core.plan import plan
@@ -93,7 +96,7 @@ class Placer:
         self._wake = asyncio.Event()
         self._tries: dict[Id, int] = {}
         self._problems: dict[Id, Problem] = {}
-        self._halted = False
+        self.halted = False
         self._most = 0
         self.in_place = -1
         self.epoch = 0
@@ -119,11 +122,22 @@ class Placer:
         self._wake.set()
 
     def halt(self) -> None:
-        """Touch the folder no more: the catalogue cannot be trusted."""
-        self._halted = True
+        """Touch the folder no more: the catalogue cannot be trusted, or is older than the folder."""
+        self.halted = True
+
+    def go_on(self) -> None:
+        """The catalogue can be trusted."""
+        self.halted = False
+        self._wake.set()
 
     def problems(self) -> list[Problem]:
         return list(self._problems.values())
+
+    def is_due(self, committed: Row | None) -> bool:
+        """Whether what is `committed` (None: nothing any more) should be in the folder by now."""
+        if committed is None:
+            return not self.busy
+        return index_of(max(committed.version, committed.placed)) <= self.in_place
 
     @property
     def busy(self) -> bool:
@@ -150,9 +164,9 @@ class Placer:
         while True:
             await self._wake.wait()
             self._wake.clear()
-            if self._halted:
+            if self.halted:
                 continue
-            while (self._dirty or self._discards or self._may_take_up()) and not self._halted:
+            while (self._dirty or self._discards or self._may_take_up()) and not self.halted:
                 await self._round()
             if not self.busy:
                 self._fetcher.clear()
@@ -210,13 +224,7 @@ class Placer:
 
     async def _carry_out(self, actions: list[Action]) -> None:
         async with self.folder:
-            self._base.open_intents([(0, self._materialiser.intents(actions))])
-            self.epoch += 1
-            keep = self._keep_edits()
-            if sum(map(_bytes, actions)) > INLINE_BYTES_MAX:
-                results = await asyncio.to_thread(self._materialiser.run, actions, self._fetcher.get, keep)
-            else:
-                results = self._materialiser.run(actions, self._fetcher.get, keep)
+            results = await self._run(actions, self._keep_edits())
             with self._base.transaction():
                 self._base.close_intents()
                 self._dirty |= store(self._base, self._rows(actions, results))
@@ -225,6 +233,44 @@ class Placer:
                 for action, result in zip(actions, results, strict=True)
                 if isinstance(action, Make | Replace) and isinstance(result, Done)
             )
+
+    async def _run(self, actions: list[Action], keep_edits: bool) -> list[Result]:
+        """Carry `actions` out; the caller holds `folder`, and puts into the base what came of it."""
+        self._base.open_intents([(0, self._materialiser.intents(actions))])
+        self.epoch += 1
+        if sum(map(_bytes, actions)) > INLINE_BYTES_MAX:
+            return await asyncio.to_thread(self._materialiser.run, actions, self._fetcher.get, keep_edits)
+        return self._materialiser.run(actions, self._fetcher.get, keep_edits)
+
+    async def replace_damaged(self, row: BaseRow) -> bool:
+        """The disk damaged what stands in the folder for `row`: bring the committed version; its bytes become a stray.
+
+        Answers whether that was done; not when the row is not what is committed, or changes meanwhile. Until it is
+        done, the base stays as it is: its stat still holds, so that nobody takes the damage for an edit, also after a
+        crash. Raises `PeerError` and `OperatorError` when the content is not to be had.
+        """
+        committed = self._catalogue.get(row.id)
+        if committed is None or (committed.version, committed.content) != (row.version, row.content):
+            return False
+        await self._fetcher.obtain(row.content, row.size)
+        async with self.folder:
+            if self.halted or self._base.get(row.id) != row or self._catalogue.get(row.id) != committed:
+                return False
+            results = await self._run([Replace(committed, self._base.path(row.id), _given_up(row))], False)
+            done = results[0]
+            with self._base.transaction():
+                self._base.close_intents()
+                if isinstance(done, Done):
+                    self._dirty |= store(self._base, {row.id: done.base})
+        return isinstance(done, Done)
+
+    async def relearn(self, row: BaseRow) -> None:
+        """The base's `row` is wrong about the version that stands there: bring that version again."""
+        async with self.folder:
+            if self._base.get(row.id) == row:
+                with self._base.transaction():
+                    self._base.put(msgspec.structs.replace(row, version=NEVER))
+        self.want([row.id])
 
     def recovered(self, done: Sequence[tuple[Action, Result]]) -> None:
         """What the last run before a crash had carried out: into the base, before anything else is done."""
@@ -262,6 +308,8 @@ class Placer:
                     self._look_again(action.source)
             reason = result.reason if isinstance(result, Failed) else "it was changed here"
             seconds = self._later(_subject(action), reason, result.path)
+            if isinstance(result, Failed) and isinstance(action, Make | Replace) and action.row.kind is Kind.FILE:
+                self._fetcher.examine(action.row.id, action.row.content)
             if isinstance(result, Failed) or self._tries.get(_subject(action), 0) >= PATIENCE:
                 # Not at once: as long as the folder refuses, what is found there is found again and again.
                 asyncio.get_running_loop().call_later(seconds, self._look_again, result.path)
@@ -325,6 +373,12 @@ class Placer:
     def _settled(self, id: Id) -> None:
         self._tries.pop(id, None)
         self._problems.pop(id, None)
+
+
+def _given_up(row: BaseRow) -> BaseRow:
+    """`row` as the base of something that is not what it says: what comes out of an exchange for it is kept."""
+    nothing = msgspec.structs.replace(row.stat, mtime_ns=0, size=-1)
+    return msgspec.structs.replace(row, version=NEVER, content=b"", stat=nothing)
 
 
 def store(base: BaseStore, rows: Mapping[Id, BaseRow | None]) -> set[Id]:

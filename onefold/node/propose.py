@@ -168,6 +168,11 @@ class Proposer:
         """Whether everything hinted at is in the log."""
         return not (self._agenda or self._looking or self.flight or self._large.busy)
 
+    def pending(self, path: RelPath) -> bool:
+        """Whether something at `path` is still to be looked at, or in the batch that is on its way."""
+        flying = self.flight is not None and any(claim.path == path for claim in self.flight.claims)
+        return flying or path in self._agenda
+
     def at_leisure(self) -> bool:
         """Whether this node may look, and nothing waits for that."""
         return not self._agenda and self._stance() is not Stance.WAIT

@@ -16,7 +16,7 @@ from typing import Any
 
 from folders import DictBase
 
-from onefold.core.model import ROOT, BaseRow, Id, Row
+from onefold.core.model import NEW, ROOT, BaseRow, Id, Row
 from onefold.core.paths import RelPath
 from onefold.core.rows import Last, MemoryRows
 from onefold.core.wire import content_digest
@@ -223,6 +223,33 @@ class SimulatedBase(DictBase):
         self.set_value("joined", joined)
 
     @property
+    def behind(self) -> int:
+        return int(self._values.get("behind", 0))
+
+    @behind.setter
+    def behind(self, index: int) -> None:
+        self.set_value("behind", index)
+
+    def page(self, after: Id, limit: int) -> list[BaseRow]:
+        return [self.rows[id] for id in sorted(self.rows) if id > after][:limit]
+
+    @property
+    def scrubbed(self) -> Id:
+        return Id(self._values.get("scrubbed", NEW))
+
+    @scrubbed.setter
+    def scrubbed(self, id: Id) -> None:
+        self.set_value("scrubbed", id)
+
+    @property
+    def scrub_due(self) -> float:
+        return float(self._values.get("scrub_due", 0.0))
+
+    @scrub_due.setter
+    def scrub_due(self, seconds: float) -> None:
+        self.set_value("scrub_due", seconds)
+
+    @property
     def boot_id(self) -> str:
         return str(self._values.get("boot_id", ""))
 
@@ -243,6 +270,26 @@ class SimulatedBase(DictBase):
         self.set_value("incarnation", incarnation)
         self._machine.base.flush()
         return incarnation
+
+
+class SimulatedRereading:
+    """`ports.Rereading`: all at once."""
+
+    def __init__(self, data: bytes) -> None:
+        self._data = data
+        self._read = False
+
+    def step(self) -> int:
+        first, self._read = not self._read, True
+        return len(self._data) if first else 0
+
+    def digest(self) -> bytes:
+        return content_digest(self._data)
+
+    def size(self) -> int:
+        return len(self._data)
+
+    def close(self) -> None: ...
 
 
 class SimulatedObjects:
@@ -291,6 +338,12 @@ class SimulatedObjects:
         if inode is not None:
             self._machine.released[digest] = inode
             self._machine.witness.released(self._machine.name, digest)
+
+    def reread(self, digest: bytes) -> SimulatedRereading:
+        return SimulatedRereading(self._inode(digest).data)
+
+    def distrust(self, digest: bytes) -> None:
+        self._directory.entries.pop(_name(digest), None)
 
     def digests(self) -> Iterator[bytes]:
         return iter([bytes.fromhex(name.decode()) for name in sorted(self._directory.entries)])
