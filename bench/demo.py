@@ -15,7 +15,7 @@ from pathlib import Path
 import psutil
 
 from onefold.config import Config
-from onefold.demo_dir import PORTS_APART, configs
+from onefold.demo_dir import PORTS_APART, Wanted, configs, prepare
 from onefold.errors import OnefoldError, OperatorError
 from onefold.process import Process
 from onefold.supervisor import NODE_PID
@@ -31,12 +31,13 @@ POLL_SECONDS = 0.01
 class Demo:
     """A demo of `nodes` nodes in the directory `data`."""
 
-    def __init__(self, data: Path, nodes: int, base_port: int) -> None:
-        """`base_port`: where to begin looking for free ports."""
+    def __init__(self, data: Path, nodes: int, base_port: int, settings: str = "") -> None:
+        """`base_port`: where to begin looking for free ports. `settings`: for the end of every node's settings."""
         self.data = data
         self.nodes = nodes
         self.folders = [data / f"node{number}" for number in range(1, nodes + 1)]
         self._base_port = base_port
+        self._settings = settings
         self._process: Process | None = None
         self._starts = 0
 
@@ -50,7 +51,10 @@ class Demo:
         self.data.mkdir(parents=True, exist_ok=True)
         command = [*ONEFOLD, "demo", "--data", str(self.data)]
         if not self._starts:
-            command += ["--nodes", str(self.nodes), "--base-port", str(free_base_port(self.nodes, self._base_port))]
+            wanted = Wanted(self.nodes, free_base_port(self.nodes, self._base_port))
+            for config in prepare(self.data, wanted):
+                with config.path.open("a") as file:
+                    file.write(f"\n{self._settings}\n")
         self._starts += 1
         log = self.data.with_name(f"{self.data.name}-{self._starts}.log")
         self._process = Process(command, log=log)

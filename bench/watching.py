@@ -39,6 +39,10 @@ class Watching:
         newest = max(leading, key=lambda report: report.term, default=None)
         return (newest.node, newest.term) if newest else ("", 0)
 
+    def of(self, node: str) -> Report | None:
+        """The last word of `node`."""
+        return self._reports.get(node)
+
     def at_rest(self) -> bool:
         """Whether all nodes are up, follow the same leader, and have the same catalogue in place."""
         reports = list(self._reports.values())

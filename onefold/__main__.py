@@ -1,7 +1,7 @@
 """The program's entry. The resident processes start here without the command line's libraries.
 
-`onefold run --config FILE` and `onefold node --config FILE` are what services and supervisors start: they stay small
-and start fast. Everything else, help and wrong usage included, goes through `onefold.cli`.
+`onefold run --config FILE`, and `onefold node` and `onefold member` likewise, are what services and supervisors start:
+they stay small and start fast. Everything else, help and wrong usage included, goes through `onefold.cli`.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from pathlib import Path
 
 def main() -> None:
     match sys.argv[1:]:
-        case ["run" | "node" as what, "--config", file]:
+        case ["run" | "node" | "member" as what, "--config", file]:
             sys.exit(_resident(what, Path(file)))
         case _:
             from onefold.cli import main as command_line
@@ -31,6 +31,8 @@ def _resident(what: str, file: Path) -> int:
             # structlog would load Rich, which only a terminal needs: a sixth of the node's start, and 8 MiB.
             sys.modules["rich"] = None  # type: ignore[assignment]
             from onefold.run import main as run
+        elif what == "member":
+            from onefold.member import run
         else:
             from onefold.supervisor import run
         return run(config)

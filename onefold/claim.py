@@ -26,6 +26,8 @@ META = ".onefold"
 ID = "id"
 STATE_ID = "folder-id"
 LOCK = "lock"
+REJOINS = "rejoins"
+"""In the state directory: it was made for a folder that had been in the cluster before, so that another one is lost."""
 ENTRIES_MAX = 50_000
 """How many entries of the folder are looked at for another node's folder, those nearest to its root first."""
 
@@ -204,6 +206,8 @@ def _identify(config: Config) -> None:
         in_folder.parent.mkdir(mode=0o700, exist_ok=True)
         replace_file(in_folder, f"{config.folder_id}\n".encode())
     if known is None:
+        if standing is not None:
+            replace_file(config.state / REJOINS, b"")
         replace_file(in_state, f"{config.folder_id}\n".encode())
 
 

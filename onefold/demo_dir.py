@@ -61,11 +61,16 @@ def control(data: Path) -> Path:
 
 
 def configs(data: Path) -> tuple[Config, ...]:
-    """The nodes of the demo in `data`. Raises `UserError` if there is none."""
+    """The nodes of the demo in `data`; one whose state directory was deleted gets its settings and certificates again.
+
+    Raises `UserError` if there is no demo, `OperatorError` when it cannot be completed.
+    """
     made = _read(data)
     if made is None:
         raise UserError(f"there is no demo in {data}", "name its directory with --data, or start one: onefold demo")
-    return tuple(load(_settings(data, name)) for name in _names(made.nodes))
+    if all(_settings(data, name).exists() for name in _names(made.nodes)):
+        return tuple(load(_settings(data, name)) for name in _names(made.nodes))
+    return prepare(data, Wanted())
 
 
 def find(data: Path, name: str) -> Config:

@@ -333,6 +333,11 @@ class CatalogueStore(Rows, Protocol):
     durable: int
     """The index up to which a completed sync has put all of it on disk."""
 
+    @property
+    def copied(self) -> int:
+        """The index at which it was copied from a peer, who had all contents; 0 if it never was."""
+        ...
+
     def transaction(self) -> AbstractContextManager[None]: ...
 
     def keep_pack(self, index: int, digest: bytes) -> None:

@@ -22,7 +22,7 @@ from onefold import linux
 from onefold.config import Config
 from onefold.core import wire
 from onefold.core.catalogue import Catalogue
-from onefold.core.model import NEVER, BaseRow, Id, Present, index_of
+from onefold.core.model import Id, Kind, index_of
 from onefold.edge.etcd_process import QUOTA_BYTES
 from onefold.edge.journal import Base, CatalogueStore
 from onefold.edge.log_etcd import EtcdLog
@@ -180,6 +180,8 @@ class _Process:
             self._objects,
             cast(PeerHandler, None),  # the node, which needs the peers first; heard by nobody before `start`
         )
+        # Before the node is told whether it has joined.
+        notice_boot(self._base, self._catalogue.durable, linux.boot_id())
         stored = self._catalogue.load_state()
         who = Identity(
             name=config.name,
@@ -224,7 +226,8 @@ class _Process:
 
     async def start(self) -> None:
         """Put the folder in order after whatever ended the last run, and open the doors."""
-        put_in_order(self.node, self._materialiser, self._base, self._catalogue, self._scanner, linux.boot_id())
+        done = self._materialiser.recover(self._base.intents(), self._base, self._catalogue)
+        self.node.placer.recovered(done)
         await self._peers.start()
 
     def unplaced(self) -> Iterator[Id]:
@@ -247,44 +250,26 @@ class _Process:
         self._catalogue.close()
 
 
-def put_in_order(
-    node: Node,
-    materialiser: FolderMaterialiser,
-    base: Base,
-    catalogue: CatalogueStore,
-    scanner: FolderScanner,
-    boot: str,
-) -> None:
-    """Bring folder and base together after whatever ended the last run, before `node` runs in this `boot`."""
-    done = materialiser.recover(base.intents(), base, catalogue)
-    node.placer.recovered(done)
+def notice_boot(base: Base, durable: int, boot: str) -> None:
+    """Note in `base` that the node runs in this `boot` of the machine. If it ran in another and did not end in order,
+    the machine crashed: nothing that was written after the last sync (up to index `durable`) needs to be as it was
+    written, neither in the folder nor in the base. So no difference between the two is an edit.
+
+    The node joins anew: until its folder is what the catalogue says it proposes nothing, and what differs is kept
+    aside. What the base has from after the sync is read again, whatever its stat says.
+    """
     if base.boot_id not in ("", boot) and not base.clean:
-        _suspect(base, scanner, catalogue.durable)
-        node.crashed()
+        doubtful = [id for id, version, _, _ in base.places() if index_of(version) > durable]
+        log.warning("the machine crashed: what differs from the folder's version is kept aside", doubtful=len(doubtful))
+        with base.transaction():
+            base.joined = False
+            for id in doubtful:
+                row = base.get(id)
+                if row is not None and row.kind is not Kind.DIRECTORY:
+                    never_holds = msgspec.structs.replace(row.stat, mtime_ns=-1, ctime_ns=-1)
+                    base.put(msgspec.structs.replace(row, stat=never_holds))
     base.boot_id = boot
     base.clean = False
-
-
-def _suspect(base: Base, scanner: FolderScanner, durable: int) -> None:
-    """The machine crashed: what was put into the folder after the last sync may be half there, and is no edit.
-
-    Such a file is given up in the base: it is made anew from what was committed, and its bytes become a stray.
-    """
-    doubtful = [id for id, version, _, _ in base.places() if index_of(version) > durable]
-    with base.transaction(), scanner.session():
-        for id in doubtful:
-            row = base.get(id)
-            if row is not None and row.content:
-                seen = scanner.observe(base.path(id), row, True, True)
-                if isinstance(seen, Present) and seen.content != row.content:
-                    log.warning("damaged by a crash of the machine", path=base.path(id))
-                    base.put(_given_up(row))
-
-
-def _given_up(row: BaseRow) -> BaseRow:
-    """`row` as the base of something that is not what it says: the plan replaces it, and what comes out is kept."""
-    nothing = msgspec.structs.replace(row.stat, mtime_ns=0, size=-1)
-    return msgspec.structs.replace(row, version=NEVER, content=b"", stat=nothing)
 
 
 def _log_to_stderr(level: str) -> None:

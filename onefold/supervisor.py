@@ -18,13 +18,10 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
 from onefold.config import Config
 from onefold.errors import Bug, OperatorError, UserError
-
-if TYPE_CHECKING:
-    from onefold.edge.etcd_process import EtcdProcess
 
 NODE_STOP_SECONDS = 8.0
 ETCD_STOP_SECONDS = 1.0
@@ -132,11 +129,12 @@ def run(config: Config) -> int:
     """
     from onefold.claim import claim
     from onefold.process import Process
+    from onefold.voter import etcd_of
 
     locks = claim(config)
     children = []
     if config.runs_etcd:
-        etcd = _etcd(config)
+        etcd = etcd_of(config)
         children.append(Child("etcd", etcd, config.state / ETCD_PID, ETCD_STOP_SECONDS, etcd.last_words))
     node = Process([sys.executable, "-P", "-m", "onefold", "node", "--config", str(config.path)], keep=locks)
     children.append(Child("node", node, config.state / NODE_PID, NODE_STOP_SECONDS))
@@ -216,31 +214,3 @@ def _how(status: int) -> str:
 
 def _say(sentence: str) -> None:
     print(f"onefold: {sentence}", file=sys.stderr, flush=True)  # noqa: T201
-
-
-def _etcd(config: Config) -> EtcdProcess:
-    from onefold.edge.etcd_process import EtcdProcess, TlsFiles
-
-    own = config.me.address
-    return EtcdProcess(
-        name=config.name,
-        folder_id=config.folder_id,
-        directory=config.state / "etcd",
-        client_url=f"https://{own.plus(2)}",
-        members={member.name: f"https://{member.address.plus(3)}" for member in config.voters},
-        tls=TlsFiles(config.tls.ca, config.tls.cert, config.tls.key),
-        listen=_listened(config),
-        binary=config.etcd.binary,
-        heartbeat_ms=config.etcd.heartbeat_ms,
-        election_ms=config.etcd.election_ms,
-    )
-
-
-def _listened(config: Config) -> str | None:
-    """What etcd listens on when that is not the address that others dial: it takes no host names."""
-    host = config.listen.host
-    if host.replace(".", "").isdigit() or ":" in host:
-        return None if host == config.me.address.host else (f"[{host}]" if ":" in host else host)
-    import socket
-
-    return socket.gethostbyname(host)

@@ -75,6 +75,12 @@ KEEP_ALIVE: Method[pb.LeaseKeepAliveRequest, pb.LeaseKeepAliveResponse] = Method
 MEMBERS: Method[pb.MemberListRequest, pb.MemberListResponse] = Method(
     "/etcdserverpb.Cluster/MemberList", pb.MemberListResponse
 )
+MEMBER_ADD: Method[pb.MemberAddRequest, pb.MemberAddResponse] = Method(
+    "/etcdserverpb.Cluster/MemberAdd", pb.MemberAddResponse
+)
+MEMBER_REMOVE: Method[pb.MemberRemoveRequest, pb.MemberRemoveResponse] = Method(
+    "/etcdserverpb.Cluster/MemberRemove", pb.MemberRemoveResponse
+)
 STATUS: Method[pb.StatusRequest, pb.StatusResponse] = Method("/etcdserverpb.Maintenance/Status", pb.StatusResponse)
 ALARM: Method[pb.AlarmRequest, pb.AlarmResponse] = Method("/etcdserverpb.Maintenance/Alarm", pb.AlarmResponse)
 DEFRAGMENT: Method[pb.DefragmentRequest, pb.DefragmentResponse] = Method(

@@ -2,7 +2,8 @@
 
 The child never outlives the process that started it (the kernel kills it then), and sits in a session of its own, so
 that Ctrl-C in a terminal reaches its parent first. A restarted member finds its data and rejoins by itself: etcd
-ignores the settings of the first start once it has data.
+ignores the settings of the first start once it has data. While there is none, the child may be another program first,
+which finds out how to begin, and then becomes etcd: the same process, of the same parent.
 """
 
 from __future__ import annotations
@@ -10,10 +11,12 @@ from __future__ import annotations
 import os
 import re
 import shutil
+import signal
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NoReturn
 
 from onefold.edge.tls import TlsFiles as TlsFiles
 from onefold.errors import OperatorError
@@ -71,7 +74,8 @@ class EtcdProcess:
 
     `members` are all members, this one included: name → peer URL. URLs name an address, as etcd listens on it; with
     `listen` another address is listened on (0.0.0.0, say) while the URLs are what others dial. `directory` holds the
-    data and `etcd.log`. `quota_bytes` is the size of its database at which it takes nothing more.
+    data and `etcd.log`. `quota_bytes` is the size of its database at which it takes nothing more. `beginner` is the
+    command that is run instead of etcd while there is no data, and calls `become`; without one, it begins as new.
     """
 
     name: str
@@ -85,11 +89,21 @@ class EtcdProcess:
     heartbeat_ms: int = 100
     election_ms: int = 500
     quota_bytes: int = QUOTA_BYTES
+    beginner: Sequence[str] = ()
     _child: subprocess.Popen[bytes] | None = field(default=None, init=False, repr=False)
 
     @property
     def data(self) -> Path:
         return self.directory / "data"
+
+    @property
+    def has_data(self) -> bool:
+        """Whether a member lives here: without its write-ahead log, what else there may be is nobody. Raises `OSError`
+        when that cannot be seen."""
+        try:
+            return any(name.endswith(".wal") for name in os.listdir(self.data / "member" / "wal"))
+        except FileNotFoundError:
+            return False
 
     @property
     def log(self) -> Path:
@@ -100,9 +114,10 @@ class EtcdProcess:
         """The child's process id; None before `start` and after `stop`."""
         return self._child.pid if self._child else None
 
-    def arguments(self) -> list[str]:
-        """The command line after the program's name."""
+    def arguments(self, standing: Mapping[str, str] | None = None) -> list[str]:
+        """The command line after the program's name; `standing`: the members of a cluster that exists, to begin in."""
         peer_url = self.members[self.name]
+        members = standing or self.members
         flags = {
             "name": self.name,
             "data-dir": str(self.data),
@@ -110,9 +125,9 @@ class EtcdProcess:
             "advertise-client-urls": self.client_url,
             "listen-peer-urls": self._listening(peer_url),
             "initial-advertise-peer-urls": peer_url,
-            "initial-cluster": ",".join(f"{name}={url}" for name, url in sorted(self.members.items())),
+            "initial-cluster": ",".join(f"{name}={url}" for name, url in sorted(members.items())),
             "initial-cluster-token": f"onefold-{self.folder_id}",
-            "initial-cluster-state": "existing" if self.data.exists() else "new",
+            "initial-cluster-state": "existing" if standing or self.has_data else "new",
             "heartbeat-interval": str(self.heartbeat_ms),
             "election-timeout": str(self.election_ms),
             # A member that comes back from a cut must not depose a leader that works.
@@ -146,16 +161,34 @@ class EtcdProcess:
             return
         binary = check(self.binary)
         self._claim()
+        begins = bool(self.beginner) and not self.has_data
         with self.log.open("ab") as log:
             self._child = subprocess.Popen(
-                [binary.path, *self.arguments()],
+                self.beginner if begins else [binary.path, *self.arguments()],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
-                stderr=log,
+                stderr=None if begins else log,  # what it has to say is for whoever runs us
                 env=_environment() | {"GOMAXPROCS": "2"},
                 start_new_session=True,
                 preexec_fn=die_with(os.getpid()),
             )
+
+    def become(self, standing: Mapping[str, str] | None) -> NoReturn:
+        """Turn this process, which the `beginner` is, into etcd. `standing` as for `arguments`.
+
+        Raises `OperatorError`, as `start` does.
+        """
+        binary = check(self.binary)
+        try:
+            if self.data.exists() and not self.has_data:
+                shutil.rmtree(self.data)  # left by a first start that did not get far
+            with self.log.open("ab") as log:
+                os.dup2(log.fileno(), 2)
+            for ignored in (signal.SIGPIPE, signal.SIGXFSZ):  # by Python, and etcd would inherit that
+                signal.signal(ignored, signal.SIG_DFL)
+            os.execv(binary.path, [str(binary.path), *self.arguments(standing)])  # noqa: S606
+        except OSError as error:
+            raise self._unwritable(error) from error
 
     def poll(self) -> int | None:
         """The exit status (negative: the signal that ended it); None while it runs, or before `start`."""
@@ -232,9 +265,12 @@ class EtcdProcess:
                     os.fsync(file.fileno())
                 temporary.replace(owner)
         except OSError as error:
-            raise OperatorError(
-                f"cannot write the state directory {self.directory} ({error.strerror})", "check its owner and its disk"
-            ) from error
+            raise self._unwritable(error) from error
+
+    def _unwritable(self, error: OSError) -> OperatorError:
+        return OperatorError(
+            f"cannot write the state directory {self.directory} ({error.strerror})", "check its owner and its disk"
+        )
 
     def _listening(self, url: str) -> str:
         if self.listen is None:

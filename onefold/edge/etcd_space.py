@@ -23,7 +23,8 @@ WASTE_BYTES_MIN = 64 << 20
 """A smaller file is not worth a member's standing still."""
 COMPACT_S = 30.0
 DEFRAGMENT_S = 120.0
-"""Patience with one member. Measured: 0.3 s per 100 MiB of the file on a busy disk."""
+"""Patience with one member. It stands still for 1 to 4 s per 100 MiB in use [measured, three members on one busy disk];
+what it wastes costs nothing: 100 MiB with 7 in use took 0.2 s. Appends go on by the others (70 ms at worst)."""
 _OUT_OF_RANGE = 11
 
 log = structlog.get_logger()

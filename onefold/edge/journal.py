@@ -166,6 +166,11 @@ class CatalogueStore(Database):
 
     # another catalogue
 
+    @property
+    def copied(self) -> int:
+        """The index at which it was copied from a peer; 0 if it never was."""
+        return int(self._meta("copied", 0))
+
     def begin_copy(self) -> None:
         """What `copy` is given from now on is another catalogue, that of a peer."""
         with self.transaction():
@@ -189,6 +194,7 @@ class CatalogueStore(Database):
             for node, last in lasts:
                 self.set_last(node, last)
             self.execute("DELETE FROM packs")
+            self._set_meta("copied", index)
             self.save_state(index, digest, files, seeded)
         self._rolled_back()
 

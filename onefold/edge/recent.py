@@ -3,9 +3,9 @@
 They are appended to segments, each a file that goes as a whole once all in it is forgotten. A record is a head (the
 entry's index, digests and sizes), then the data. Nothing here is synced: after a crash of the machine a segment may
 lie, so every content is checked against its digest when it is read, and one that fails is simply not here (the peers
-have it). SQLite was tried for this: to store 5,000 contents of 4 KiB took as long, but to forget them 160 ms against 2,
-and only one thread could read them. A file per pack was, too: making and removing it was a sixth of what a follower
-does for a small edit.
+have it, and the log). SQLite was tried for this: to store 5,000 contents of 4 KiB took as long, but to forget them 160
+ms against 2, and only one thread could read them. A file per pack was, too: making and removing it was a sixth of what
+a follower does for a small edit.
 """
 
 from __future__ import annotations

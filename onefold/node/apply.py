@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import OrderedDict
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from itertools import islice
 
 import structlog
@@ -34,9 +34,12 @@ class Applier:
         peers: Peers,
         wrote: Callable[[Pack], bool],
         applied: Callable[[Entry, Pack, Applied], None],
+        known: int,
     ) -> None:
         """`wrote`: whether this node alone wrote a pack, so that its folder holds the contents. `applied` is called
-        after each entry's transaction, before anything else can be applied."""
+        after each entry's transaction, before anything else can be applied. `known`: up to this index the contents are
+        in the folder or kept; those of later entries, though applied, a crash of the machine may have taken from every
+        node, and only the log has them."""
         self._log = replicated
         self._catalogue = catalogue
         self._store = store
@@ -45,6 +48,7 @@ class Applier:
         self._wrote = wrote
         self._peers = peers
         self._applied = applied
+        self._known = min(known, catalogue.index)
         self._changed = asyncio.Event()
         self._expected: dict[bytes, Pack] = {}
         self._digests: OrderedDict[int, bytes] = OrderedDict()
@@ -52,26 +56,15 @@ class Applier:
 
     async def run(self) -> None:
         """Follow the log for ever."""
-        async for index, data in self._log.entries(self._catalogue.index + 1):
-            if index > self._catalogue.index:
+        applied = self._catalogue.index
+        async for index, data in self._log.entries(self._known + 1):
+            if index <= applied:
+                self._contents.remember(index, (await self._pack(index, wire.decode_entry(data))).contents)
+            elif index > self._catalogue.index:
                 entry = wire.decode_entry(data)
                 pack = await self._pack(index, entry)
                 if index > self._catalogue.index:  # our own append may have brought it meanwhile
                     self._apply(index, entry, pack)
-
-    async def recall(self, first: int) -> AsyncIterator[dict[bytes, bytes]]:
-        """The small contents that came with the entries from `first` to the newest applied one, as far as the log still
-        holds those; kept again among the recent contents."""
-        last = self._catalogue.index
-        first = max(first, await self._log.first())
-        if first > last:
-            return
-        async for index, data in self._log.entries(first):
-            contents = (await self._pack(index, wire.decode_entry(data))).contents
-            self._contents.remember(index, contents)
-            yield contents
-            if index == last:
-                return
 
     def expect(self, digest: bytes, pack: Pack) -> None:
         """This node is about to append an entry that names `pack`: it may come by the watch first."""

@@ -12,7 +12,7 @@ from onefold.core.catalogue import Catalogue
 from onefold.core.messages import Problem, Report
 from onefold.core.model import Applied, Entry, Id, Pack
 from onefold.core.paths import ROOT_PATH, RelPath
-from onefold.errors import Bug, LogTrimmed, LogUnavailable, OperatorError, PeerError, UserError
+from onefold.errors import Bug, LogTrimmed, OperatorError, PeerError, UserError
 from onefold.node.answer import Answerer
 from onefold.node.append import Appender
 from onefold.node.apply import Applier
@@ -35,8 +35,6 @@ from onefold.ports import Hint, Leader
 DIGESTS_TOLD = 16
 DRAIN_SECONDS = 1.0
 STOP_SECONDS = 3.0
-RECALL_SECONDS = 1.0
-"""After so long, a log that did not answer is asked again."""
 
 log = structlog.get_logger()
 
@@ -54,7 +52,6 @@ class Node:
         self._catalogue = catalogue
         self._joined = joined
         self._stopping = False
-        self._crashed = False
         self._diverged: Problem | None = None
         self._group = asyncio.TaskGroup()
         voters = frozenset(who.voters)
@@ -69,6 +66,7 @@ class Node:
             ports.peers,
             self._wrote,
             self._applied,
+            catalogue.index if joined else max(durable, ports.catalogue.copied),
         )
         self.catch_up = CatchUp(
             ports.log, ports.catalogue, ports.peers, ports.clock, lambda node: self.reporter.reports.get(node)
@@ -168,10 +166,6 @@ class Node:
 
     # -------------------------------------------------------------------------------------------- life
 
-    def crashed(self) -> None:
-        """Before `run`: the machine crashed, and with it went what was not synced."""
-        self._crashed = True
-
     async def run(self, unplaced: Iterable[Id]) -> None:
         """Run until cancelled. `unplaced`: ids on which the catalogue and the base differ at the start.
 
@@ -188,8 +182,6 @@ class Node:
         loop.add_reader(self._ports.watcher.fileno(), self._drain)
         try:
             async with self._group:
-                if self._crashed:
-                    self._spawn(self._recall())
                 for station in (
                     self._follow(),
                     self.elector.follow(),
@@ -206,19 +198,6 @@ class Node:
                     self._spawn(_endless(station))
         finally:
             loop.remove_reader(self._ports.watcher.fileno())
-
-    async def _recall(self) -> None:
-        """What this node alone had proposed may be nowhere but in the log: its folder was to hold it."""
-        while True:
-            try:
-                async for contents in self.applier.recall(self.keeper.durable + 1):
-                    self.fetcher.bring(contents)
-                return
-            except LogTrimmed as trimmed:
-                log.info("the log was trimmed meanwhile", error=str(trimmed))
-            except LogUnavailable as error:
-                log.warning("the log does not answer", error=str(error))
-            await self._ports.clock.sleep(RECALL_SECONDS)
 
     async def _follow(self) -> None:
         """Follow the log for ever; where it does not reach back far enough, take over from a peer, and start anew."""

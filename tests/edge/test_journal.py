@@ -145,6 +145,55 @@ def test_a_damaged_file_a_foreign_file_and_one_in_use_are_refused(store: Catalog
         Base(tmp_path / "foreign", "folder")
 
 
+def test_rows_come_by_id_page_by_page(store: CatalogueStore) -> None:
+    rows = [row(id, 0, b"%d" % id) for id in (5, 2, 9, 7)]
+    for each in rows:
+        store.put(each)
+    assert [each.id for each in store.page(ROOT, 3)] == [2, 5, 7]
+    assert [each.id for each in store.page(Id(7), 3)] == [9]
+    assert store.page(Id(9), 3) == []
+
+
+def test_a_copy_takes_the_place_of_the_catalogue(store: CatalogueStore) -> None:
+    store.put(row(1, 0, b"ours"))
+    store.set_last("a", Last(1, 1, ()))
+    store.keep_pack(1, bytes(32))
+    for _ in range(2):  # what an earlier attempt left is gone
+        store.begin_copy()
+        store.copy([row(2, 0, b"theirs"), row(3, 0, b"theirs too")])
+    assert store.child(ROOT, b"ours") == row(1, 0, b"ours")
+    store.end_copy(7, 9, 2, True, [("b", Last(4, 5, ()))])
+    assert [each.name for each in store.children(ROOT)] == [b"theirs", b"theirs too"]
+    assert (store.get(Id(1)), store.child(ROOT, b"ours")) == (None, None)
+    assert store.lasts() == [("b", Last(4, 5, ()))]
+    assert store.packs() == []
+    assert (store.load_state(), store.copied) == (State(7, 9, 2, True, 0), 7)
+    with pytest.raises(sqlite3.IntegrityError):
+        store.execute("INSERT INTO rows SELECT 4, parent, name, 1, 1, 1, 1, 1, 1, '' FROM rows WHERE id = 2")
+
+
+def test_a_copy_that_a_crash_cuts_off_leaves_the_catalogue_as_it_was(tmp_path: Path) -> None:
+    def crash() -> Iterator[tuple[str, Last]]:
+        yield "b", Last(4, 5, ())
+        raise KeyboardInterrupt
+
+    store = CatalogueStore(tmp_path, "folder", "node")
+    store.put(row(1, 0, b"ours"))
+    store.save_state(3, 4, 1, False)
+    store.begin_copy()
+    store.copy([row(2, 0, b"theirs")])
+    with pytest.raises(KeyboardInterrupt):
+        store.end_copy(7, 9, 2, True, crash())
+    assert store.child(ROOT, b"ours") == row(1, 0, b"ours")
+    store.close()
+    again = CatalogueStore(tmp_path, "folder", "node")
+    assert again.children(ROOT) == [row(1, 0, b"ours")]
+    assert again.load_state() == State(3, 4, 1, False, 0)
+    assert again.lasts() == []
+    again.begin_copy()
+    again.close()
+
+
 # ------------------------------------------------------------------------------------------------ the base
 
 

@@ -13,6 +13,7 @@ import pytest
 from etcds import EtcdCluster, append, first_few, free_ports, lead
 
 from onefold.edge import etcd_pb2 as pb
+from onefold.edge import etcd_space
 from onefold.edge.etcd_client import COMPACT, RANGE, STATUS
 from onefold.edge.grpc_wire import Refusal
 from onefold.edge.log_etcd import EtcdLog
@@ -191,6 +192,64 @@ async def test_an_etcd_without_space_is_a_problem_by_name_and_heals_once_there_i
             status = await logs[0]._client.ask(member.client_url, STATUS, pb.StatusRequest())
             assert status.db_size < 4 << 20
             assert not status.errors
+
+
+async def state(log: EtcdLog) -> pb.StatusResponse:
+    """Of the node's own member."""
+    return await log._client.ask(log._client.own, STATUS, pb.StatusRequest(), 5.0)
+
+
+async def until_wasteful(log: EtcdLog, term: int) -> int:
+    """Append, and trim until most of the member's file is free again; its size in bytes."""
+    first = await log.head() + 1
+    for index in range(first, first + 400):
+        assert (await log.append(term, index, os.urandom(16384))).committed
+    await log.tidy(leads=True)
+    full = (await state(log)).db_size
+    await log.trim(term, first + 398)
+    async with asyncio.timeout(60):
+        while not etcd_space._is_wasteful(await state(log)):
+            await log._space._compact_trimmed()
+    return full
+
+
+async def test_members_that_waste_half_of_their_files_are_defragmented(
+    three_etcds: EtcdCluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(etcd_space, "WASTE_BYTES_MIN", 4 << 20)
+    async with opened(*[three_etcds.log(number) for number in range(3)]) as logs:
+        term = await lead(logs[0])
+        assert await until_wasteful(logs[0], term) > 6 << 20
+        async with asyncio.timeout(60):
+            while sum([(await state(log)).db_size < 4 << 20 for log in logs]) < 2:
+                assert await tidy(logs) == [set()] * 3
+        assert (await logs[0].append(term, 401, b"x")).committed
+
+
+async def test_the_member_that_leads_etcd_is_not_made_to_stand_still(
+    one_etcd: EtcdCluster, folder: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(etcd_space, "WASTE_BYTES_MIN", 4 << 20)
+    async with opened(one_etcd.log(0, folder)) as (log,):
+        full = await until_wasteful(log, await lead(log))
+        await log.tidy(leads=True)
+        assert (await state(log)).db_size >= full
+
+
+async def test_an_etcd_that_is_not_ours_is_never_touched_and_its_operator_is_told(tmp_path: Path) -> None:
+    cluster = EtcdCluster.start(tmp_path, 1, quota_bytes=16 << 20)
+    (member,) = cluster.members
+    theirs = EtcdLog([member.client_url], "f", "n0", member.tls, total_s=20.0, quota_bytes=member.quota_bytes)
+    async with stopping(cluster), opened(theirs):
+        term = await lead(theirs)
+        await fill(theirs, term)
+        before = await revision(theirs)
+        await theirs.trim(term, await theirs.head() - 1)
+        for _ in range(3):
+            assert await tidy([theirs]) == [{FULL}]
+        assert "etcdctl" in theirs.problems()[0].fix
+        assert await holds_revision(theirs, before - 100)
+        assert (await state(theirs)).db_size > 16 << 20
 
 
 async def test_entries_of_the_full_size_are_paged_and_watched(one_etcd: EtcdCluster, folder: str) -> None:

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import psutil
+import pytest
 
 from onefold import status
 from onefold.config import Config, load
@@ -157,7 +158,16 @@ class Cluster:
         for name, config in self.nodes.items():
             file = config.state / "onefold.log"
             if file.exists():
-                yield name, _tail(file)
+                yield name, tail(file)
+
+
+def add_logs(report: pytest.TestReport, item: pytest.Item) -> pytest.TestReport:
+    """To the report of a test that failed, what the nodes said that it was given."""
+    if report.failed:
+        for value in getattr(item, "funcargs", {}).values():
+            if isinstance(value, Cluster):
+                report.sections += [(f"log of {node}", text) for node, text in value.logs()]
+    return report
 
 
 def by_name(told: str) -> dict[str, Any]:
@@ -166,7 +176,8 @@ def by_name(told: str) -> dict[str, Any]:
     return found | {"nodes": {node["name"]: node for node in found["nodes"]}}
 
 
-def _tail(file: Path) -> str:
+def tail(file: Path) -> str:
+    """The end of a log."""
     return file.read_bytes()[-LOG_TAIL_BYTES:].decode(errors="replace")
 
 
@@ -190,7 +201,7 @@ class Demo(Cluster):
         try:
             self.until("READY")
         except AssertionError as error:
-            told = (f"{file.parent.name}:\n{_tail(file)}" for file in sorted(self.data.glob(".onefold/*/onefold.log")))
+            told = (f"{file.parent.name}:\n{tail(file)}" for file in sorted(self.data.glob(".onefold/*/onefold.log")))
             raise AssertionError("\n".join([str(error), *told])) from None
         self.nodes = {config.name: config for config in configs(self.data)}
         self.live = set(self.nodes)

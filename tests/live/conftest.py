@@ -7,7 +7,7 @@ from collections.abc import Generator, Iterator
 from pathlib import Path
 
 import pytest
-from cluster import Cluster, Demo, demo
+from cluster import Demo, add_logs, demo
 
 
 @pytest.fixture(scope="module")
@@ -47,12 +47,5 @@ def here(shared: Demo, place: str) -> Path:
 
 
 @pytest.hookimpl(wrapper=True)
-def pytest_runtest_makereport(
-    item: pytest.Item,
-) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    report = yield
-    if report.failed:
-        for value in getattr(item, "funcargs", {}).values():
-            if isinstance(value, Cluster):
-                report.sections += [(f"log of {node}", text) for node, text in value.logs()]
-    return report
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    return add_logs((yield), item)

@@ -13,6 +13,7 @@ from onefold.core.model import NEVER, ROOT, BaseRow, Id, Kind
 from onefold.core.paths import RelPath
 from onefold.edge.journal import Base
 from onefold.edge.scan import FolderScanner
+from onefold.node import sweep
 from onefold.node.sweep import HURRY_SECONDS, SWEEP_SECONDS, Sweeper
 
 
@@ -67,6 +68,14 @@ async def test_what_no_event_told_of_is_found_one_directory_after_the_other(worl
     await world.sweep(4)
     assert world.looked == [b"a/b/f"]
     assert world.waits == [SWEEP_SECONDS] * 4
+
+
+async def test_after_a_directory_with_much_in_it_it_rests_for_longer(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sweep, "SWEEP_ROWS", 1)
+    await world.sweep(5)
+    assert world.waits == [SWEEP_SECONDS * weight for weight in (1, 2, 2, 1, 2)]
 
 
 async def test_in_a_hurry_it_begins_anew_and_is_through_soon(world: World) -> None:

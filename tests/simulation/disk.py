@@ -74,6 +74,7 @@ class SimulatedCatalogue(MemoryRows):
         self._machine = machine
         self._packs: dict[int, bytes] = {}
         self.state = (0, 0, 0, False)
+        self.copied = 0
         self._durable = 0
         self._journal = Journal()
         self.transaction = self._journal.transaction
@@ -130,6 +131,7 @@ class SimulatedCatalogue(MemoryRows):
                 MemoryRows.set_last(self, node, last)
             self._journal.note("end_copy", index, digest, files, seeded, lasts)
             self.state = (index, digest, files, seeded)
+            self.copied = index
         if self._journal is self._machine.catalogue:
             self._machine.witness.applied(self._machine.name, index, digest)
 

@@ -15,7 +15,7 @@ from onefold.edge.watch import InotifyWatcher
 from onefold.errors import OperatorError
 from onefold.node.given import Identity, Ports
 from onefold.node.loop import Node, Renewed
-from onefold.run import put_in_order
+from onefold.run import notice_boot
 from simulation.disk import (
     Machine,
     SimulatedBase,
@@ -90,16 +90,18 @@ class Process:
             base=base,
             strays=strays,
         )
+        incarnation = base.next_incarnation()
+        notice_boot(base, catalogue.durable, str(machine.boot))
         index, digest, files, seeded = catalogue.state
         self.node = Node(
-            self._who(base.next_incarnation()),
+            self._who(incarnation),
             ports,
             Catalogue(catalogue, index, digest, files, seeded),
             base.joined,
             catalogue.durable,
         )
         self.peers.handler = self.node.answerer
-        put_in_order(self.node, materialiser, base, catalogue, scanner, str(machine.boot))
+        self.node.placer.recovered(materialiser.recover(base.intents(), base, catalogue))
         self.network.start(self.peers)
         await self.node.run(base.differences(catalogue))
 
