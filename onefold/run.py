@@ -181,7 +181,7 @@ class _Process:
             cast(PeerHandler, None),  # the node, which needs the peers first; heard by nobody before `start`
         )
         # Before the node is told whether it has joined.
-        notice_boot(self._base, self._catalogue.durable, linux.boot_id())
+        newest = notice_boot(self._base, self._catalogue.durable, linux.boot_id())
         stored = self._catalogue.load_state()
         who = Identity(
             name=config.name,
@@ -210,6 +210,7 @@ class _Process:
         )
         catalogue = Catalogue(self._catalogue, stored.index, stored.digest, stored.files, stored.seeded)
         self.node = Node(who, ports, catalogue, self._base.joined, stored.durable)
+        self.node.placer.not_before(newest)
         self._peers.handler = self.node.answerer
 
     def _open_log(self) -> EtcdLog:
@@ -250,14 +251,18 @@ class _Process:
         self._catalogue.close()
 
 
-def notice_boot(base: Base, durable: int, boot: str) -> None:
+def notice_boot(base: Base, durable: int, boot: str) -> int:
     """Note in `base` that the node runs in this `boot` of the machine. If it ran in another and did not end in order,
     the machine crashed: nothing that was written after the last sync (up to index `durable`) needs to be as it was
     written, neither in the folder nor in the base. So no difference between the two is an edit.
 
     The node joins anew: until its folder is what the catalogue says it proposes nothing, and what differs is kept
     aside. What the base has from after the sync is read again, whatever its stat says.
+
+    Answers the index that the catalogue must have reached before the folder is touched: it may have lost more than the
+    base, and the folder must not go back.
     """
+    newest = 0
     if base.boot_id not in ("", boot) and not base.clean:
         doubtful = [id for id, version, _, _ in base.places() if index_of(version) > durable]
         log.warning("the machine crashed: what differs from the folder's version is kept aside", doubtful=len(doubtful))
@@ -268,8 +273,10 @@ def notice_boot(base: Base, durable: int, boot: str) -> None:
                 if row is not None and row.kind is not Kind.DIRECTORY:
                     never_holds = msgspec.structs.replace(row.stat, mtime_ns=-1, ctime_ns=-1)
                     base.put(msgspec.structs.replace(row, stat=never_holds))
+        newest = base.newest()
     base.boot_id = boot
     base.clean = False
+    return newest
 
 
 def _log_to_stderr(level: str) -> None:

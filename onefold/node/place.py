@@ -94,6 +94,7 @@ class Placer:
         self._tries: dict[Id, int] = {}
         self._problems: dict[Id, Problem] = {}
         self._halted = False
+        self._not_before = 0
         self._most = 0
         self.in_place = -1
         self.epoch = 0
@@ -117,6 +118,10 @@ class Placer:
             self._settled(id)  # what was tried before was something else
         self._discards.extend(actions)
         self._wake.set()
+
+    def not_before(self, index: int) -> None:
+        """Leave the folder alone until the catalogue is at `index`: the folder may be there already."""
+        self._not_before = index
 
     def halt(self) -> None:
         """Touch the folder no more: the catalogue cannot be trusted."""
@@ -149,7 +154,7 @@ class Placer:
         while True:
             await self._wake.wait()
             self._wake.clear()
-            if self._halted:
+            if self._halted or self._applied_index() < self._not_before:
                 continue
             while (self._dirty or self._discards or self._may_take_up()) and not self._halted:
                 await self._round()

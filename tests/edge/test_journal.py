@@ -27,6 +27,7 @@ from onefold.core.model import (
     Row,
     Stat,
     Version,
+    version,
 )
 from onefold.core.paths import RelPath
 from onefold.core.rows import Last
@@ -207,6 +208,14 @@ def test_base_rows_come_back_as_they_were_put(base: Base) -> None:
     assert (base.by_inode(STAT.ino, STAT.btime_ns), base.by_inode(7, 9)) == (rows[0], None)
     assert base.by_content(rows[1].content) == [rows[1]]
     assert base.count() == 2
+
+
+def test_the_newest_entry_of_the_base_is_that_of_a_version_or_of_a_place(base: Base) -> None:
+    assert base.newest() == 0
+    base.put(base_row(1, 0, b"a", version=version(7, 1)))
+    assert base.newest() == 7
+    base.put(msgspec.structs.replace(base_row(2, 0, b"b", version=version(3, 0)), placed=version(9, 2)))
+    assert base.newest() == 9
 
 
 def test_who_is_put_at_a_place_displaces_who_stood_there(base: Base) -> None:

@@ -91,7 +91,7 @@ class Process:
             strays=strays,
         )
         incarnation = base.next_incarnation()
-        notice_boot(base, catalogue.durable, str(machine.boot))
+        newest = notice_boot(base, catalogue.durable, str(machine.boot))
         index, digest, files, seeded = catalogue.state
         self.node = Node(
             self._who(incarnation),
@@ -101,6 +101,7 @@ class Process:
             catalogue.durable,
         )
         self.peers.handler = self.node.answerer
+        self.node.placer.not_before(newest)
         self.node.placer.recovered(materialiser.recover(base.intents(), base, catalogue))
         self.network.start(self.peers)
         await self.node.run(base.differences(catalogue))
