@@ -320,7 +320,7 @@ class Materialiser(Protocol):
         ...
 
     def sync(self) -> None:
-        """Returns when everything written so far is on disk. Raises `OSError`."""
+        """Returns when everything written so far is on disk. Raises `DiskTrouble`: some of it may be lost then."""
         ...
 
 

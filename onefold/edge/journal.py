@@ -17,7 +17,7 @@ from typing import Any
 
 import msgspec
 
-from onefold.core.model import ROOT, ROOT_ROW, BaseRow, Id, Kind, Row, Stat, index_of
+from onefold.core.model import ROOT, ROOT_ROW, BaseRow, Id, Kind, Row, Stat
 from onefold.core.paths import ROOT_PATH, RelPath
 from onefold.core.rows import Last
 from onefold.edge.database import META, Database
@@ -270,11 +270,6 @@ class Base(Database):
             "SELECT * FROM rows WHERE kind = 1 AND substr(content, 1, 8) = ? AND content = ?", (digest[:8], digest)
         )
         return [_base_row(t) for t in found]
-
-    def newest(self) -> int:
-        """The index of the newest entry that any row is of; a walk over all rows."""
-        (newest,) = self.execute("SELECT max(max(version, placed)) FROM rows").fetchone()
-        return index_of(newest or 0)
 
     def count(self) -> int:
         """How many rows there are; a walk over an index, about 10 ms per million."""

@@ -248,7 +248,7 @@ class Maker:
                     found = self.space.dress(parent, name, row)
                     self.results[index] = msgspec.structs.replace(result, base=base_row(row, found))
             except OSError as error:
-                self.results[index] = Failed(row.id, path, reason_of(error))
+                self.results[index] = Failed(row.id, path, reason_of(error, self.space.root))
 
     # -------------------------------------------------------------------------------------------- steps
 

@@ -29,7 +29,8 @@ from pathlib import Path
 
 from blake3 import blake3
 
-from onefold.errors import ContentMismatch, OperatorError, PeerGone
+from onefold.disk import RESERVE_BYTES, trouble
+from onefold.errors import ContentMismatch, PeerGone
 
 WRITEBACK_BYTES = 8 << 20
 """The disk is set to work after each so many bytes of a long object, so that the final sync has little left to do."""
@@ -52,7 +53,7 @@ _sync_file_range.argtypes = (ctypes.c_int, ctypes.c_int64, ctypes.c_int64, ctype
 class ObjectStore:
     """The objects in `directory`, which is made if need be and used by one process at a time.
 
-    Safe to call from any thread. Raises `OperatorError` when the disk is full or fails; nothing is left behind then.
+    Safe to call from any thread. Raises `DiskTrouble` when the disk is full or fails; nothing is left behind then.
     """
 
     def __init__(self, directory: Path) -> None:
@@ -68,7 +69,7 @@ class ObjectStore:
         try:
             self._prepare()
         except OSError as error:
-            raise _trouble(f"cannot use {directory} for objects", directory, error) from error
+            raise trouble(f"cannot use {directory} for objects", directory, error) from error
 
     def has(self, digest: bytes) -> bool:
         """Whether the object is here and durable."""
@@ -87,6 +88,7 @@ class ObjectStore:
         """
         if self.has(digest):
             return
+        self._check_room(digest, size)
         temporary = self._directory / _INCOMING / f"{next(self._numbers)}"
         try:
             self._write(temporary, 0, digest, size, chunks)
@@ -110,6 +112,7 @@ class ObjectStore:
             if self.has(digest):
                 return
             begun = _size(part)
+            self._check_room(digest, size - begun)
             self._write(part, begun, digest, size, chunks(begun))
             with self._storing(digest):
                 self._settle(part, digest)
@@ -131,7 +134,7 @@ class ObjectStore:
         except FileNotFoundError as error:  # released since
             raise KeyError(digest) from error
         except OSError as error:
-            raise _trouble(f"cannot read object {digest.hex()[:12]}", self._directory, error) from error
+            raise trouble(f"cannot read object {digest.hex()[:12]}", self._directory, error) from error
 
     def path(self, digest: bytes) -> Path:
         """The file that holds it, for reading only. Raises `KeyError` when it is not here."""
@@ -146,7 +149,7 @@ class ObjectStore:
         except FileNotFoundError:
             return
         except OSError as error:
-            raise _trouble(f"cannot remove object {digest.hex()[:12]}", self._directory, error) from error
+            raise trouble(f"cannot remove object {digest.hex()[:12]}", self._directory, error) from error
 
     def digests(self) -> Iterator[bytes]:
         """All that are here."""
@@ -174,6 +177,12 @@ class ObjectStore:
                 if os.listdir(self._directory / fan):
                     _sync_directory(self._directory / fan)
         _sync_directory(self._directory)
+
+    def _check_room(self, digest: bytes, size: int) -> None:
+        with self._storing(digest):
+            room = os.statvfs(self._directory)
+            if room.f_bavail * room.f_frsize < size + RESERVE_BYTES:
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     def _write(
         self, temporary: Path, begun: int, digest: bytes, size: int, chunks: Iterable[bytes | memoryview]
@@ -234,7 +243,7 @@ class ObjectStore:
         try:
             yield
         except OSError as error:
-            raise _trouble(f"cannot store object {digest.hex()[:12]}", self._directory, error) from error
+            raise trouble(f"cannot store object {digest.hex()[:12]}", self._directory, error) from error
 
 
 def _size(path: Path) -> int:
@@ -256,11 +265,3 @@ def _sync_directory(directory: Path) -> None:
         os.fsync(fd)
     finally:
         os.close(fd)
-
-
-def _trouble(what: str, directory: Path, error: OSError) -> OperatorError:
-    if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        fix = f"free space on the file system of {directory}"
-    else:
-        fix = f"check the file system of {directory} and its permissions"
-    return OperatorError(f"{what} ({error.strerror or error})", fix)

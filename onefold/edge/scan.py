@@ -27,7 +27,7 @@ from pathspec.patterns.gitignore import GitIgnorePatternError
 from onefold import linux
 from onefold.core.model import Absent, BaseRow, Kind, Observed, Present, Stat, Unknown
 from onefold.core.paths import META, RelPath, show
-from onefold.errors import OperatorError
+from onefold.disk import trouble
 from onefold.ports import CHANGING, LARGE, Listing
 
 IGNORE_FILE = b".onefoldignore"
@@ -44,7 +44,7 @@ _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW
 _READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
 _NOT_THERE = frozenset((errno.ENOENT, errno.ENOTDIR, errno.ELOOP))
 _SPECIAL = {stat.S_IFSOCK: "socket", stat.S_IFIFO: "pipe", stat.S_IFBLK: "device", stat.S_IFCHR: "device"}
-_MOUNTED = Unknown("another file system is mounted there, which is not replicated: unmount it")
+_MOUNTED = Unknown("another file system is mounted there, which is not replicated; unmount it")
 
 
 class _Session(threading.local):
@@ -65,7 +65,7 @@ class _Session(threading.local):
 class FolderScanner:
     """Implements `ports.Scanner` on the directory `root`. Safe to call from any thread.
 
-    Files up to `small_bytes_max` bytes come with their data. Raises `OperatorError` when `root` cannot be opened.
+    Files up to `small_bytes_max` bytes come with their data. Raises `DiskTrouble` when `root` cannot be opened.
     """
 
     def __init__(self, root: bytes, small_bytes_max: int = SMALL_BYTES_MAX) -> None:
@@ -74,7 +74,7 @@ class FolderScanner:
         try:
             self._root_fd = os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         except OSError as e:
-            raise OperatorError(f"the folder {show(root)} cannot be opened: {e.strerror}", "give a directory") from e
+            raise trouble(f"the folder {show(root)} cannot be opened", Path(os.fsdecode(root)), e) from e
         _, found, self._mount = linux.look_fd(self._root_fd)
         self._root_ino = found.ino
         self._mount_of_files = linux.mount_of_files(self._mount)
@@ -296,7 +296,7 @@ class FolderScanner:
         if e.errno == errno.EAGAIN:
             return CHANGING  # another process holds a lease on it, and has been told to give it back
         if e.errno in (errno.EACCES, errno.EPERM):
-            return Unknown("permission denied: give the node read access")
+            return Unknown("permission denied; give the node read access")
         return Unknown(f"it cannot be read: {os.strerror(e.errno or errno.EIO)}")
 
     def _missing(self) -> Unknown | None:

@@ -28,8 +28,8 @@ from blake3 import blake3
 from onefold import linux
 from onefold.core.model import BaseRow, Id, Kind, Row, Shift, Stat
 from onefold.core.paths import META, RelPath
+from onefold.disk import trouble
 from onefold.edge.reasons import Stop
-from onefold.errors import OperatorError
 
 UNFINISHED: Final = stat.S_ISVTX
 YOUNG_NS: Final = 20_000_000
@@ -73,6 +73,7 @@ class Workspace:
         self.strays = strays
         self._directories: dict[bytes, int] = {}
         self._unlocked: list[tuple[int, int]] = []
+        self.root = -1
         try:
             self.root = os.open(root, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
             for path in (META, _TEMPORARIES):
@@ -80,10 +81,10 @@ class Workspace:
                     os.mkdir(path, 0o700 if path == _TEMPORARIES else 0o755, dir_fd=self.root)
             self.tmp = linux.open_beneath(self.root, _TEMPORARIES, os.O_RDONLY | os.O_DIRECTORY)
         except OSError as error:
-            raise OperatorError(
-                f"cannot work in the folder {os.fsdecode(root)}: {error.strerror}",
-                "check that it exists, is mounted, and may be written by the user that runs Onefold",
-            ) from error
+            if self.root >= 0:
+                os.close(self.root)
+            place = os.fsdecode(root)
+            raise trouble(f"cannot work in the folder {place}", Path(place), error) from error
 
     def close(self) -> None:
         self.forget()

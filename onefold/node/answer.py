@@ -15,6 +15,8 @@ from onefold.core.messages import (
     Ask,
     AskCatalogue,
     Cluster,
+    Confirm,
+    Confirmed,
     Flush,
     Flushed,
     Forward,
@@ -42,6 +44,7 @@ from onefold.node.given import Identity, Ports
 from onefold.node.large import LargeContents
 from onefold.node.lead import Elector
 from onefold.node.place import Placer
+from onefold.node.propose import Proposer
 from onefold.node.report import Reporter
 
 CLUSTER_SECONDS = 1.0
@@ -59,6 +62,7 @@ class Answerer:
         elector: Elector,
         appender: Appender,
         placer: Placer,
+        proposer: Proposer,
         fetcher: Fetcher,
         giver: Giver,
         large: LargeContents,
@@ -75,6 +79,7 @@ class Answerer:
         self._elector = elector
         self._appender = appender
         self._placer = placer
+        self._proposer = proposer
         self._fetcher = fetcher
         self._giver = giver
         self._large = large
@@ -127,6 +132,8 @@ class Answerer:
                 return Flushed(await self._flusher.flush())
             case MoveLeader(node=node):
                 return await self._move_leader(node)
+            case Confirm():
+                return self._confirm()
             case Ask():
                 return await self._cluster()
             case Wait(seconds=seconds):
@@ -161,6 +168,13 @@ class Answerer:
                 return Refused(f"{peer} sent content that is not what its digest names")
         self._appender.submit(Proposal(forward.batch, forward.contents))
         return Taken()
+
+    def _confirm(self) -> Message:
+        if self._proposer.guard.looking:
+            return Refused(f"{self._who.name} is still looking through its folder", "ask again in a moment")
+        removals = self._proposer.confirm()
+        self._reporter.change()
+        return Confirmed(removals)
 
     async def _move_leader(self, node: str) -> Message:
         leader = self._elector.leads()

@@ -34,12 +34,13 @@ class Applier:
         peers: Peers,
         wrote: Callable[[Pack], bool],
         applied: Callable[[Entry, Pack, Applied], None],
+        recalled: Callable[[dict[bytes, bytes]], None],
         known: int,
     ) -> None:
         """`wrote`: whether this node alone wrote a pack, so that its folder holds the contents. `applied` is called
         after each entry's transaction, before anything else can be applied. `known`: up to this index the contents are
         in the folder or kept; those of later entries, though applied, a crash of the machine may have taken from every
-        node, and only the log has them."""
+        node, and only the log has them: they are taken from there, and told to `recalled`."""
         self._log = replicated
         self._catalogue = catalogue
         self._store = store
@@ -48,6 +49,7 @@ class Applier:
         self._wrote = wrote
         self._peers = peers
         self._applied = applied
+        self._recalled = recalled
         self._known = min(known, catalogue.index)
         self._changed = asyncio.Event()
         self._expected: dict[bytes, Pack] = {}
@@ -59,7 +61,9 @@ class Applier:
         applied = self._catalogue.index
         async for index, data in self._log.entries(self._known + 1):
             if index <= applied:
-                self._contents.remember(index, (await self._pack(index, wire.decode_entry(data))).contents)
+                contents = (await self._pack(index, wire.decode_entry(data))).contents
+                self._contents.remember(index, contents)
+                self._recalled(contents)
             elif index > self._catalogue.index:
                 entry = wire.decode_entry(data)
                 pack = await self._pack(index, entry)

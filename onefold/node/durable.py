@@ -5,10 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Iterable
 
-import structlog
-
 from onefold.core.model import Entry, Kind, Pack, Put
-from onefold.errors import OnefoldError
 from onefold.ports import Clock, Objects, RecentContents
 
 QUIET_SECONDS = 3.0
@@ -16,8 +13,6 @@ QUIET_SECONDS = 3.0
 WAIT_SECONDS_MAX = 20.0
 """… but no longer than this."""
 CHECK_SECONDS = 1.0
-
-log = structlog.get_logger()
 
 
 class Keeper:
@@ -123,11 +118,8 @@ class Keeper:
             if index != seen:
                 seen, changed = index, now
             if now - changed >= QUIET_SECONDS or now - waiting >= WAIT_SECONDS_MAX:
-                try:
-                    await asyncio.to_thread(self._sync)
-                except (OSError, OnefoldError) as error:
-                    log.error("the disk could not be synced", error=str(error))
-                    continue
+                # A failure is the node's: what the disk has lost of it, the next sync would not tell.
+                await asyncio.to_thread(self._sync)
                 self.durable = index
                 self._completed(index)
                 waiting = now

@@ -28,6 +28,8 @@ HERE_BYTES_MAX = 32 << 20
 """No more is asked for while so much is here that the folder has not taken yet."""
 RETRY_SECONDS_MIN = 0.02
 RETRY_SECONDS_MAX = 5.0
+PATIENCE = 6
+"""So often what has no room here is tried before nobody waits for it any more."""
 
 EMPTY = wire.content_digest(b"")
 
@@ -79,10 +81,16 @@ class Fetcher:
         self._fruitless = 0
         self._later: asyncio.TimerHandle | None = None
         self._problem: Problem | None = None
+        self._stuck: set[bytes] = set()
 
     def __len__(self) -> int:
         """How many contents are on their way."""
         return len(self._queue) + len(self._flying)
+
+    @property
+    def stuck(self) -> int:
+        """How many of them have no room here, which a problem tells: nobody need wait for those."""
+        return len(self._stuck)
 
     def problems(self) -> list[Problem]:
         """What only a person can mend."""
@@ -252,8 +260,12 @@ class Fetcher:
                 log.warning("content is not to be had yet", digest=digest.hex(), error=str(error))
                 if isinstance(error, OperatorError):  # a full disk, say
                     self._problem = Problem(error.what, "", error.fix)
+                    if tries == PATIENCE:
+                        self._stuck.add(digest)
+                        self._arrived(self._flying[digest].ids)  # who waited can see that it is stuck
                 await asyncio.sleep(retry_seconds(tries, RETRY_SECONDS_MIN, RETRY_SECONDS_MAX))
         self._problem = None
+        self._stuck.discard(digest)
         self._arrived(self._flying.pop(digest).ids)
 
     async def make_object(self, digest: bytes, size: int) -> bool:

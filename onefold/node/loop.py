@@ -12,7 +12,7 @@ from onefold.core.catalogue import Catalogue
 from onefold.core.messages import Problem, Report
 from onefold.core.model import Applied, Entry, Id, Pack
 from onefold.core.paths import ROOT_PATH, RelPath
-from onefold.errors import Bug, LogTrimmed, OperatorError, PeerError, UserError
+from onefold.errors import Bug, LogTrimmed, LogUnavailable, OperatorError, PeerError, UserError
 from onefold.node.answer import Answerer
 from onefold.node.append import Appender
 from onefold.node.apply import Applier
@@ -22,12 +22,13 @@ from onefold.node.fetch import Fetcher
 from onefold.node.flush import Flusher
 from onefold.node.give import Giver
 from onefold.node.given import Identity, Ports
+from onefold.node.guard import Guard
 from onefold.node.hold import Holder
 from onefold.node.large import LargeContents
 from onefold.node.lead import Elector
 from onefold.node.place import Placer
 from onefold.node.propose import Proposer, Stance
-from onefold.node.report import Reporter, first_path
+from onefold.node.report import Reporter, brief, first_path
 from onefold.node.sweep import Sweeper
 from onefold.node.trim import Trimmer, trim_point
 from onefold.ports import Hint, Leader
@@ -35,6 +36,7 @@ from onefold.ports import Hint, Leader
 DIGESTS_TOLD = 16
 DRAIN_SECONDS = 1.0
 STOP_SECONDS = 3.0
+RETRY_SECONDS = 0.2
 
 log = structlog.get_logger()
 
@@ -46,7 +48,10 @@ class Renewed(Exception):
 class Node:
     """One node. `run` lives until it is cancelled, or until something breaks that a restart must mend."""
 
-    def __init__(self, who: Identity, ports: Ports, catalogue: Catalogue, joined: bool, durable: int) -> None:
+    def __init__(
+        self, who: Identity, ports: Ports, catalogue: Catalogue, joined: bool, durable: int, held: int = 0
+    ) -> None:
+        """`held`: how many files and directories the base has."""
         self.who = who
         self._ports = ports
         self._catalogue = catalogue
@@ -66,6 +71,7 @@ class Node:
             ports.peers,
             self._wrote,
             self._applied,
+            lambda contents: self.fetcher.bring(contents),
             catalogue.index if joined else max(durable, ports.catalogue.copied),
         )
         self.catch_up = CatchUp(
@@ -105,6 +111,7 @@ class Node:
             self._caught_up,
             lambda path: self.sweeper.doubt(path),
             lambda: self.sweeper.hurry(),
+            Guard(who.name, held, ports.base.path),
             self._spawn,
         )
         self.sweeper = Sweeper(ports.base, ports.scanner, ports.clock, self.proposer.at_leisure, self.proposer.look_at)
@@ -154,6 +161,7 @@ class Node:
             self.elector,
             self.appender,
             self.placer,
+            self.proposer,
             self.fetcher,
             self.giver,
             self.large,
@@ -186,7 +194,7 @@ class Node:
                     self._follow(),
                     self.elector.follow(),
                     self.elector.run(),
-                    self.placer.run(),
+                    self._place(),
                     self.proposer.run(),
                     self.sweeper.run(),
                     self.sweeper.resolve(),
@@ -198,6 +206,22 @@ class Node:
                     self._spawn(_endless(station))
         finally:
             loop.remove_reader(self._ports.watcher.fileno())
+
+    async def _place(self) -> None:
+        """Place for ever. A node without a base does so only from where the log is now: its catalogue may be older than
+        what stands in its folder, which must not go back (G4)."""
+        if not self._joined:
+            await self.applier.reach(await self._head())
+        await self.placer.run()
+
+    async def _head(self) -> int:
+        """The index of the log's newest entry, once the log answers."""
+        while True:
+            try:
+                return await self._ports.log.head()
+            except LogUnavailable as error:
+                log.warning("the log does not answer", error=str(error))
+                await self._ports.clock.sleep(RETRY_SECONDS)
 
     async def _follow(self) -> None:
         """Follow the log for ever; where it does not reach back far enough, take over from a peer, and start anew."""
@@ -230,10 +254,11 @@ class Node:
         self.proposer.hint(self._ports.watcher.drain())
 
     async def _keep_draining(self) -> None:
-        """Directories without a watch are polled by `drain`, which must be called for that."""
+        """What no event tells, every second: directories without a watch are polled by `drain`."""
         while True:
             await self._ports.clock.sleep(DRAIN_SECONDS)
             self._drain()
+            self.proposer.retry()
             self.keeper.release(self._durable_of_voters(), len(self.who.voters))
 
     # -------------------------------------------------------------------------------------------- the flow
@@ -398,6 +423,7 @@ class Node:
             problems=tuple(self._problems()),
             reaches=tuple(sorted(self._ports.peers.connected())),
             preferred=self.who.preferred,
+            missing=self.proposer.guard.asking,
             ready=self._joined and self._catalogue.seeded and bool(self._leader()) and not self._stopping,
             progress=self.catch_up.progress() or self.placer.progress(),
         )
@@ -408,7 +434,7 @@ class Node:
         found += [*self.catch_up.problems(), *self.fetcher.problems(), *self.placer.problems()]
         if self._diverged is not None:
             found.insert(0, self._diverged)
-        return found
+        return brief(found)
 
 
 async def _endless(station: Coroutine[Any, Any, None]) -> None:

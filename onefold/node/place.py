@@ -94,7 +94,6 @@ class Placer:
         self._tries: dict[Id, int] = {}
         self._problems: dict[Id, Problem] = {}
         self._halted = False
-        self._not_before = 0
         self._most = 0
         self.in_place = -1
         self.epoch = 0
@@ -119,10 +118,6 @@ class Placer:
         self._discards.extend(actions)
         self._wake.set()
 
-    def not_before(self, index: int) -> None:
-        """Leave the folder alone until the catalogue is at `index`: the folder may be there already."""
-        self._not_before = index
-
     def halt(self) -> None:
         """Touch the folder no more: the catalogue cannot be trusted."""
         self._halted = True
@@ -133,7 +128,8 @@ class Placer:
     @property
     def busy(self) -> bool:
         """Whether the folder is still being brought to the catalogue."""
-        return bool(self._left or self._discards or any(t < PATIENCE for t in self._tries.values()))
+        left = self._left - self._fetcher.stuck
+        return bool(left or self._discards or any(t < PATIENCE for t in self._tries.values()))
 
     @property
     def _left(self) -> int:
@@ -154,7 +150,7 @@ class Placer:
         while True:
             await self._wake.wait()
             self._wake.clear()
-            if self._halted or self._applied_index() < self._not_before:
+            if self._halted:
                 continue
             while (self._dirty or self._discards or self._may_take_up()) and not self._halted:
                 await self._round()
@@ -266,7 +262,6 @@ class Placer:
                 if action.source is not None:
                     self._look_again(action.source)
             if isinstance(result, Failed):
-                log.warning("the folder refused", path=show(result.path), reason=result.reason)
                 seconds = self._later(_subject(action), result.reason, result.path)
                 # Not at once: as long as the folder refuses, what is found there is found again and again.
                 asyncio.get_running_loop().call_later(seconds, self._look_again, result.path)
@@ -306,8 +301,12 @@ class Placer:
         if id == NEW:
             return REFUSED_SECONDS
         tries = self._tries[id] = self._tries.get(id, 0) + 1
+        if tries == 1:
+            log.info("not done yet", path=show(path), reason=what)
+        elif tries == PATIENCE:
+            log.warning("the folder refused", path=show(path), reason=what)
         if tries >= PATIENCE:
-            self._problems[id] = Problem(what, show(path), "it is tried again by itself")
+            self._problems[id] = Problem.of(what, show(path), "it is tried again by itself")
         delay = retry_seconds(tries, RETRY_SECONDS_MIN, RETRY_SECONDS_MAX)
         asyncio.get_running_loop().call_later(delay, self._retry, id)
         return delay

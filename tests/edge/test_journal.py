@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sqlite3
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -27,7 +28,6 @@ from onefold.core.model import (
     Row,
     Stat,
     Version,
-    version,
 )
 from onefold.core.paths import RelPath
 from onefold.core.rows import Last
@@ -210,14 +210,6 @@ def test_base_rows_come_back_as_they_were_put(base: Base) -> None:
     assert base.count() == 2
 
 
-def test_the_newest_entry_of_the_base_is_that_of_a_version_or_of_a_place(base: Base) -> None:
-    assert base.newest() == 0
-    base.put(base_row(1, 0, b"a", version=version(7, 1)))
-    assert base.newest() == 7
-    base.put(msgspec.structs.replace(base_row(2, 0, b"b", version=version(3, 0)), placed=version(9, 2)))
-    assert base.newest() == 9
-
-
 def test_who_is_put_at_a_place_displaces_who_stood_there(base: Base) -> None:
     base.put(base_row(1, 0, b"a"))
     base.put(base_row(2, 0, b"b"))
@@ -353,3 +345,9 @@ def test_a_stray_on_another_file_system_is_copied(tmp_path: Path, monkeypatch: p
     tree, file = strays.list()
     assert ((tree.file / "f").read_bytes(), file.file.read_bytes()) == (b"f", b"x")
     assert [p.name for p in tmp_path.iterdir()] == ["strays"]
+
+
+def test_an_incarnation_is_new_though_the_clock_was_set_back(base: Base, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = base.next_incarnation()
+    monkeypatch.setattr(time, "time", lambda: 1_000.0)
+    assert base.next_incarnation() == before + 1

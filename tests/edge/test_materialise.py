@@ -5,8 +5,10 @@ from __future__ import annotations
 import os
 import socket
 import stat
+import time
 from pathlib import Path
 
+import msgspec
 import pytest
 from blake3 import blake3
 
@@ -638,3 +640,19 @@ def test_what_was_done_can_be_made_durable(world: World) -> None:
 
 
 assert ROOT == 0
+
+
+def test_after_the_clock_was_set_back_what_was_written_before_is_hashed_before_it_goes(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its time lies ahead, as if it were young: two writes in one tick of the clock may have left that time."""
+    base = world.standing(1, "file", b"known")
+    row = world.file(1, "file", b"other")
+    (world.root / "file").write_bytes(b"edit!")
+    unnoticed = world.base(world.file(1, "file", b"known"), "file")  # a stat that does not show the second write
+    unnoticed = msgspec.structs.replace(unnoticed, mtime_ns=base.mtime_ns)
+    real = time.time_ns
+    monkeypatch.setattr(time, "time_ns", lambda: real() - 3 * 3600 * 10**9)
+    (result,) = world.run(Replace(row, at("file"), unnoticed), keep_edits=True)
+    assert isinstance(result, Edited)
+    assert (world.root / "file").read_bytes() == b"edit!"

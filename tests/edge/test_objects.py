@@ -12,9 +12,10 @@ from pathlib import Path
 import pytest
 from blake3 import blake3
 
+from onefold.disk import RESERVE_BYTES
 from onefold.edge import objects
 from onefold.edge.objects import ObjectStore
-from onefold.errors import ContentMismatch, OperatorError, PeerGone
+from onefold.errors import ContentMismatch, DiskTrouble, OperatorError, PeerGone
 
 
 @pytest.fixture
@@ -291,6 +292,19 @@ def test_a_directory_that_cannot_be_used_is_the_operators(tmp_path: Path) -> Non
     (tmp_path / "objects").write_text("a file stands in the way")
     with pytest.raises(OperatorError, match="objects"):
         ObjectStore(tmp_path / "objects")
+
+
+def test_the_last_room_of_a_disk_is_not_for_objects(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = ObjectStore(tmp_path / "objects")
+    real = os.statvfs(tmp_path)
+    few = RESERVE_BYTES // real.f_frsize + 1
+    scarce = os.statvfs_result((*real[:4], few, *real[5:10]))
+    monkeypatch.setattr(os, "statvfs", lambda _: scarce)
+    data = bytes(2 * real.f_frsize)
+    with pytest.raises(DiskTrouble, match="the disk is full"):
+        store.put(blake3(data).digest(), data)
+    assert list(store.digests()) == []
+    store.put(blake3(b"small").digest(), b"small")
 
 
 LONG = os.urandom(3 << 20)

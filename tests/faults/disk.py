@@ -6,9 +6,12 @@ import fcntl
 import os
 import struct
 import subprocess
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+from cluster import eventually
 
 from onefold import linux
 
@@ -32,9 +35,21 @@ class Disk:
         self.mount()
 
     def mount(self) -> None:
-        """Also after `lose_power` and `unmount`: the file system repairs itself from its journal, as at a boot."""
+        """Also after `lose_power` and `unmount`: the file system repairs itself from its journal, as at a boot.
+
+        As long as a process that is just ending holds on to the old one, that would be mounted again, without power.
+        """
+        eventually(self._has_power, f"the power of {self.at.name}")
+
+    def _has_power(self) -> bool:
         _run("mount", "-o", "loop", str(self._image), str(self.at))
         self._mounted = True
+        try:
+            os.rmdir(tempfile.mkdtemp(dir=self.at))
+        except OSError:
+            self.unmount()
+            return False
+        return True
 
     def unmount(self) -> None:
         """Nobody may use it any more."""

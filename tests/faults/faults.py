@@ -12,9 +12,9 @@ from contextlib import AbstractContextManager, ExitStack, contextmanager
 from cluster import SECONDS
 from machines import Machines
 
+from onefold.errors import PeerError
+
 LEASE_SECONDS = 2.0
-LASTS_SECONDS = (0.5, 6.0)
-BETWEEN_SECONDS = (0.3, 2.5)
 SECOND_FAULT = 0.3
 """How likely another fault begins while one lasts."""
 
@@ -25,13 +25,21 @@ Quiet = Callable[[str], AbstractContextManager[None]]
 class Faults:
     """Faults for `running`; `kinds` counts those that were injected."""
 
-    def __init__(self, running: Machines, random: random.Random, quiet: Quiet, bad_lines: bool = False) -> None:
+    def __init__(
+        self,
+        running: Machines,
+        random: random.Random,
+        quiet: Quiet,
+        lasts_seconds: tuple[float, float],
+    ) -> None:
         self.kinds: Counter[str] = Counter()
         self._running = running
         self._network = running.network
         self._random = random
         self._quiet = quiet
-        self._of_lines = [self._node_cut_off, self._cable_cut, self._cable_cut_one_way, *[self._bad_lines] * bad_lines]
+        self._lasts_seconds = lasts_seconds
+        self._of_lines = [self._node_cut_off, self._cable_cut, self._cable_cut_one_way]
+        self._of_lines += [self._bad_lines] * self._network.has_bad_lines
         self._of_nodes = [
             self._node_killed,
             self._etcd_killed,
@@ -49,14 +57,14 @@ class Faults:
             kinds = [self._random.choice(each) for each in (self._of_lines, self._of_nodes)]
             self._random.shuffle(kinds)
             victims = self._random.sample(sorted(self._running.nodes), 2)
-            lasts = min(self._random.uniform(*LASTS_SECONDS), max(0.5, until - time.monotonic()))
+            lasts = min(self._random.uniform(*self._lasts_seconds), max(0.5, until - time.monotonic()))
             second = self._random.random() < SECOND_FAULT
             with ExitStack() as mending:
                 for kind, victim in list(zip(kinds, victims, strict=True))[: 1 + second]:
                     self.kinds[kind.__name__.strip("_").replace("_", " ")] += 1
                     mending.enter_context(kind(victim))
                     time.sleep(lasts / (1 + second))
-            time.sleep(self._random.uniform(*BETWEEN_SECONDS))
+            time.sleep(self._random.uniform(*self._lasts_seconds) / 2)
 
     def _others(self, victim: str) -> list[str]:
         return sorted(self._running.nodes.keys() - {victim})
@@ -136,13 +144,19 @@ class Faults:
 def mended(running: Machines) -> None:
     """Wait until all nodes are up and see each other, and all that was written is everywhere.
 
-    A leader that was moved by command stays, so who leads is of no matter. Nodes may have much to catch up on.
+    Nodes may have much to catch up on, and leadership may go where it was before, which a waiting node is told.
     """
     deadline = time.monotonic() + 3 * SECONDS
-    while not all(_sees_all(running, node) for node in running.nodes):
-        assert time.monotonic() < deadline, f"no whole cluster: {running.status()}"
+    refused = "nobody"
+    while True:
+        try:
+            if all(_sees_all(running, node) for node in running.nodes):
+                running.wait()
+                return
+        except PeerError as error:
+            refused = str(error)
+        assert time.monotonic() < deadline, f"no whole cluster: {running.status()}; who waited was refused by {refused}"
         time.sleep(0.2)
-    running.wait()
 
 
 def _sees_all(running: Machines, node: str) -> bool:

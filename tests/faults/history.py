@@ -19,12 +19,14 @@ TAIL_BYTES = 64
 
 
 class Reader(threading.Thread):
-    """Looks at the folder of `node`; `paths` are the histories: at each path the versions, as they came."""
+    """Looks at the folder of `node`; `paths` are the histories: at each path the versions, as they came. Before each
+    loss of power there were others, in `eras`: the folder then goes back to what was on the disk."""
 
     def __init__(self, node: str, folder: Path) -> None:
         super().__init__(daemon=True)
         self.node = node
         self.paths: dict[bytes, list[Version]] = {}
+        self.eras = [self.paths]
         self.seen: set[str] = set()
         self.looks = 0
         self._root = os.fsencode(folder)
@@ -42,6 +44,12 @@ class Reader(threading.Thread):
                 self.looks += 1
         except Exception as error:  # told by `finish`, in the thread of the test
             self._broke = error
+
+    def lose_power(self) -> None:
+        """The folder may be an older one from now on."""
+        self.paths = {}
+        self.eras.append(self.paths)
+        self._known.clear()
 
     def finish(self) -> None:
         self._ending.set()
@@ -88,7 +96,7 @@ def contradictions(readers: list[Reader], ledger: Ledger) -> list[str]:
     found: list[str] = []
     one: dict[tuple[bytes, int, int], tuple[str, str]] = {}
     for reader in readers:
-        for path, history in reader.paths.items():
+        for path, history in (each for era in reader.eras for each in era.items()):
             newest: dict[int, Version] = {}
             for version in history:
                 if ledger.written[version.token] == reader.node or version[:2] in ledger.raced:

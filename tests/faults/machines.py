@@ -95,8 +95,11 @@ class Machines(Cluster):
 
     def kill_part(self, name: str, part: str) -> None:
         """`part`: node or etcd. The supervisor starts another; nothing is done if there is none just now."""
-        with contextlib.suppress(FileNotFoundError, ProcessLookupError, ValueError):
-            os.kill(int((self.nodes[name].state / f"{part}.pid").read_text()), signal.SIGKILL)
+        for process in self._family(name)[1:]:
+            with contextlib.suppress(psutil.NoSuchProcess):  # it ended by itself
+                program, *words = process.cmdline() or [""]
+                if part in (os.path.basename(program), *words):
+                    process.kill()
 
     def signal(self, name: str, number: signal.Signals) -> None:
         """To the supervisor, the node and etcd."""

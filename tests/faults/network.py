@@ -34,6 +34,7 @@ class Network:
     def __init__(self, names: Iterable[str], bad_lines: bool = False) -> None:
         self.addresses = {name: f"10.77.0.{number}" for number, name in enumerate(names, 1)}
         self._made: list[str] = []
+        self.has_bad_lines = bad_lines
         self._relay: subprocess.Popen[bytes] | None = None
         try:
             for name, address in self.addresses.items():

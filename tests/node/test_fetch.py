@@ -11,11 +11,11 @@ from typing import Any
 
 import pytest
 
-from onefold.core.messages import Give, Given, Message
+from onefold.core.messages import Give, Given, Message, Problem
 from onefold.core.model import Id
 from onefold.core.paths import RelPath
 from onefold.core.wire import content_digest
-from onefold.errors import PeerGone
+from onefold.errors import DiskTrouble, PeerGone
 from onefold.node import fetch
 from onefold.node.fetch import Fetcher
 
@@ -229,3 +229,28 @@ async def test_what_nobody_places_does_not_keep_the_rest_from_being_asked_for(
     world.fetcher.unused()
     await asyncio.wait_for(world.complete.wait(), 5)
     assert world.came == [4]
+
+
+async def test_content_without_room_is_a_problem_by_name_that_nobody_waits_for(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fetch, "RETRY_SECONDS_MIN", 1e-6)
+    monkeypatch.setattr(fetch, "SMALL_BYTES_MAX", 0)
+    room = asyncio.Event()
+
+    async def obtain(digest: bytes, size: int, sources: list[str]) -> None:
+        if not room.is_set():
+            raise DiskTrouble("cannot store object 1234: the disk is full", "free space")
+
+    peers: Any = world
+    monkeypatch.setattr(peers, "fetch", obtain)
+    world.waiting = {Id(1)}
+    world.fetcher.want(Id(1), digest_of(1), 1)
+    async with asyncio.timeout(10):
+        await world.complete.wait()
+    assert (len(world.fetcher), world.fetcher.stuck) == (1, 1)
+    assert world.fetcher.problems() == [Problem("cannot store object 1234: the disk is full", "", "free space")]
+    room.set()
+    async with asyncio.timeout(10):
+        await asyncio.gather(*world.tasks)
+    assert (len(world.fetcher), world.fetcher.stuck, world.fetcher.problems()) == (0, 0, [])

@@ -59,6 +59,7 @@ class World:
         self.wanted: list[bytes] = []
         self.here: dict[bytes, bytes] = {}
         self.looked_again: list[RelPath] = []
+        self.stuck = 0
         fetcher: Any = self
         self.placer = Placer(
             self.rows,
@@ -281,16 +282,3 @@ def test_a_move_does_not_take_back_what_the_base_has_learned_since_it_was_planne
     now = world.base.get(world.id)
     assert now is not None
     assert (now.name, now.version, now.mode) == (b"two", version(9, 0), 0o700)
-
-
-async def test_a_folder_that_is_ahead_of_the_catalogue_is_left_alone_until_that_has_caught_up(world: World) -> None:
-    made = world.put_directory(b"made")
-    world.placer.not_before(world.catalogue.index + 1)
-    world.placer.want([made])
-    placing = asyncio.create_task(world.place())
-    for _ in range(50):
-        await asyncio.sleep(0)
-    assert world.folder_says() == {b"one"}
-    world.placer.want([world.put_directory(b"later")])
-    await placing
-    assert world.folder_says() == {b"one", b"made", b"later"}

@@ -16,7 +16,7 @@ from typing import Any
 
 from folders import DictBase
 
-from onefold.core.model import ROOT, BaseRow, Id, Row, index_of
+from onefold.core.model import ROOT, BaseRow, Id, Row
 from onefold.core.paths import RelPath
 from onefold.core.rows import Last, MemoryRows
 from onefold.core.wire import content_digest
@@ -76,6 +76,7 @@ class SimulatedCatalogue(MemoryRows):
         self.state = (0, 0, 0, False)
         self.copied = 0
         self._durable = 0
+        self.copied = 0
         self._journal = Journal()
         self.transaction = self._journal.transaction
         machine.catalogue.replay(self)
@@ -191,9 +192,6 @@ class SimulatedBase(DictBase):
 
     def places(self) -> list[tuple[Id, int, Id, bytes]]:
         return [(id, row.version, row.parent, row.name) for id, row in sorted(self.rows.items())]
-
-    def newest(self) -> int:
-        return max((index_of(max(row.version, row.placed)) for row in self.rows.values()), default=0)
 
     def differences(self, catalogue: SimulatedCatalogue) -> list[Id]:
         """As `edge.journal.Base.differences`."""

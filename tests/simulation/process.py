@@ -12,7 +12,7 @@ from onefold.core.catalogue import Catalogue
 from onefold.edge.materialise import FolderMaterialiser
 from onefold.edge.scan import FolderScanner
 from onefold.edge.watch import InotifyWatcher
-from onefold.errors import OperatorError
+from onefold.errors import DiskTrouble, OperatorError
 from onefold.node.given import Identity, Ports
 from onefold.node.loop import Node, Renewed
 from onefold.run import notice_boot
@@ -90,18 +90,17 @@ class Process:
             base=base,
             strays=strays,
         )
-        incarnation = base.next_incarnation()
-        newest = notice_boot(base, catalogue.durable, str(machine.boot))
         index, digest, files, seeded = catalogue.state
+        notice_boot(base, catalogue.durable, str(machine.boot))
         self.node = Node(
-            self._who(incarnation),
+            self._who(base.next_incarnation()),
             ports,
             Catalogue(catalogue, index, digest, files, seeded),
             base.joined,
             catalogue.durable,
+            len(base.rows),
         )
         self.peers.handler = self.node.answerer
-        self.node.placer.not_before(newest)
         self.node.placer.recovered(materialiser.recover(base.intents(), base, catalogue))
         self.network.start(self.peers)
         await self.node.run(base.differences(catalogue))
@@ -135,4 +134,4 @@ class Process:
 
 def is_expected(error: BaseException | None) -> bool:
     """Whether a node may end so: for what an operator must mend, or to start anew on another catalogue."""
-    return isinstance(error, OSError | Renewed) or type(error) is OperatorError
+    return isinstance(error, OSError | Renewed | DiskTrouble) or type(error) is OperatorError
