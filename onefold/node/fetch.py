@@ -131,6 +131,12 @@ class Fetcher:
         self._here.clear()
         self._here_bytes = 0
 
+    def unused(self) -> None:
+        """Nothing can be placed just now: too much that is here, for nobody, keeps nothing from being asked for."""
+        if self._here_bytes > HERE_BYTES_MAX:
+            self.clear()
+            self.ask()
+
     # -------------------------------------------------------------------------------------------- what is wanted
 
     def want(self, id: Id, digest: bytes, size: int) -> None:

@@ -168,7 +168,7 @@ class Look:
     def _into_what_moved(self, above: Iterable[RelPath]) -> list[Glance]:
         """The directories that moved, if something in a directory `above` may have been meant for what is in them."""
         moved, self._moved = self._moved, []
-        if not moved or not any(self._is_displaced(path) for path in above):
+        if not moved or not any(self._is_displaced(path) for path in sorted(above)):
             return []
         return [Glance(path, tree=True) for path in moved]
 

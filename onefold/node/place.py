@@ -168,6 +168,7 @@ class Placer:
                 continue
             while (self._dirty or self._discards or self._may_take_up()) and not self.halted:
                 await self._round()
+            self._fetcher.unused()
             if not self.busy:
                 self._fetcher.clear()
                 self.in_place = self._applied_index()

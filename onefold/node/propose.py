@@ -454,7 +454,7 @@ class Proposer:
                 log.warning("a change was rejected", path=show(claim.path), reason=outcome.reason)
         if lost or not all(outcome.accepted for outcome in outcomes):
             self._hurry()
-        for path in settled.look if not lost else {*settled.look, *(claim.path for claim in flight.claims)}:
+        for path in settled.look if not lost else sorted({*settled.look, *(claim.path for claim in flight.claims)}):
             self.look_again(path)
         self._placer.want(lost | (settled.rows.keys() - applied.changes.keys()))
         self._placer.retry()

@@ -236,6 +236,22 @@ async def test_what_comes_by_itself_while_it_is_wanted_has_arrived(tmp_path: Pat
     assert world.fetcher.get(digest_of(4)) == b"4"
 
 
+async def test_what_nobody_places_does_not_keep_the_rest_from_being_asked_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fetch, "HERE_BYTES_MAX", 10)
+    world = World(tmp_path)
+    world.peers["b"] = {digest_of(4): b"4"}
+    world.waiting = {Id(4)}
+    world.fetcher.bring({digest_of(5): b"superseded meanwhile"})
+    world.fetcher.want(Id(4), digest_of(4), 1)
+    world.fetcher.ask()
+    assert not world.asked
+    world.fetcher.unused()
+    await asyncio.wait_for(world.complete.wait(), 5)
+    assert world.came == [4]
+
+
 async def test_content_without_room_is_a_problem_by_name_that_nobody_waits_for(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:

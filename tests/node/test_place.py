@@ -96,6 +96,8 @@ class World:
 
     def clear(self) -> None: ...
 
+    def unused(self) -> None: ...
+
     def __len__(self) -> int:
         return 0
 

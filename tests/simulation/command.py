@@ -18,6 +18,7 @@ from simulation.cluster import Outcome, simulate
 from simulation.virtual import Stuck
 
 COLLECT_EVERY = 20
+FAILURES_MAX = 20
 RUN_SECONDS_MAX = 60
 """Of real time: only what spins within one callback takes that long."""
 
@@ -45,7 +46,7 @@ def main() -> int:
             failed.append(outcome)
             print(f"seed {outcome.seed} fails: {outcome.failure}")
             print(f"    ./scripts/simulate.sh --seed {outcome.seed} --trace", flush=True)
-            if given.until_failure:
+            if given.until_failure or len(failed) >= FAILURES_MAX:
                 break
     minutes = (time.monotonic() - begun) / 60
     print(

@@ -74,6 +74,7 @@ class SimulatedCatalogue(MemoryRows):
         self._machine = machine
         self._packs: dict[int, bytes] = {}
         self.state = (0, 0, 0, False)
+        self.copied = 0
         self._durable = 0
         self.copied = 0
         self._journal = Journal()
