@@ -15,6 +15,7 @@ from onefold.core.messages import Give, Given, Problem
 from onefold.core.model import Id
 from onefold.core.paths import show
 from onefold.errors import ContentMismatch, OperatorError, PeerError
+from onefold.node.waiting import pause_seconds
 from onefold.ports import BaseStore, Objects, Peers, RecentContents, Spawn
 
 SMALL_BYTES_MAX = 1 << 20
@@ -173,7 +174,7 @@ class Fetcher:
                 self._spawn(self._ask(peer, digests))
         if self._queue and not self._asked and self._later is None:
             self._fruitless += 1
-            delay = min(RETRY_SECONDS_MAX, RETRY_SECONDS_MIN * 2**self._fruitless)
+            delay = pause_seconds(self._fruitless, RETRY_SECONDS_MIN, RETRY_SECONDS_MAX)
             self._later = asyncio.get_running_loop().call_later(delay, self._once_more)
 
     def _once_more(self) -> None:
@@ -243,7 +244,7 @@ class Fetcher:
                 log.warning("content is not to be had yet", digest=digest.hex(), error=str(error))
                 if isinstance(error, OperatorError):  # a full disk, say
                     self._problem = Problem(error.what, "", error.fix)
-                await asyncio.sleep(min(RETRY_SECONDS_MAX, RETRY_SECONDS_MIN * 2**tries))
+                await asyncio.sleep(pause_seconds(tries, RETRY_SECONDS_MIN, RETRY_SECONDS_MAX))
         self._problem = None
         self._arrived(self._flying.pop(digest).ids)
 

@@ -9,7 +9,6 @@ import structlog
 
 from onefold.core.messages import Problem, Progress
 from onefold.core.model import (
-    NEW,
     ROOT,
     Action,
     Applied,
@@ -33,6 +32,7 @@ from onefold.core.paths import RelPath, show
 from onefold.core.plan import plan
 from onefold.core.views import RowView
 from onefold.node.fetch import Fetcher
+from onefold.node.waiting import pause_seconds
 from onefold.ports import BaseStore, Materialiser
 
 SLICE = 256
@@ -176,7 +176,7 @@ class Placer:
         back = {action.base.id for action in discards if isinstance(action, Shift)}
         self._dirty |= back
         actions = [*discards, *plan(ids - back, self._catalogue, self._base)]
-        for id in ids - {_subject(action) for action in actions}:
+        for id in ids - {id for action in actions for id in _subjects(action)}:
             self._settled(id)
         ready = [action for action in actions if self._is_ready(action)]
         whole = any(isinstance(action, Aside) for action in ready)  # what is aside must not outlive its run
@@ -196,8 +196,13 @@ class Placer:
         row = action.row
         if self._fetcher.has(row.content) or (isinstance(action, Make) and not self._fetcher.wants(row.content)):
             return True
-        self._fetcher.want(row.id, row.content, row.size)
+        self._want_content(action)
         return False
+
+    def _want_content(self, action: Make | Replace) -> None:
+        """With it comes the id that it is for, and the one that makes room: by then one may go without the other."""
+        for id in _subjects(action):
+            self._fetcher.want(id, action.row.content, action.row.size)
 
     def _is_overtaken(self, action: Action) -> bool:
         """Whether what was to be discarded had to give way, or was adopted, before its turn came."""
@@ -245,11 +250,12 @@ class Placer:
                 rows[result.id] = result.base
                 if result.adopted and isinstance(action, Make):
                     self._look_into(action.path)
-                self._settled(result.id)
+                for id in _subjects(action):
+                    self._settled(id)
                 continue
             if isinstance(result, Lacking):
                 if isinstance(action, Make | Replace):
-                    self._fetcher.want(result.id, action.row.content, action.row.size)
+                    self._want_content(action)
                 continue
             if isinstance(action, Shift) and _moves_back(action):
                 lost.append(action.base.id)  # what was moved is kept aside, and made anew where it belongs
@@ -259,7 +265,8 @@ class Placer:
             if isinstance(result, Failed):
                 log.warning("the folder refused", path=show(result.path), reason=result.reason)
             reason = result.reason if isinstance(result, Failed) else "it was changed here"
-            self._later(_subject(action), reason, result.path)
+            for id in _subjects(action):
+                self._later(id, reason, result.path)
         # Last: what was done to it in the same run is not to outlive it.
         rows.update(dict.fromkeys(lost))
         self._dirty.update(lost)
@@ -275,12 +282,10 @@ class Placer:
     # -------------------------------------------------------------------------------------------- trying again
 
     def _later(self, id: Id, what: str, path: RelPath) -> None:
-        if id == NEW:
-            return
         tries = self._tries[id] = self._tries.get(id, 0) + 1
         if tries >= PATIENCE:
             self._problems[id] = Problem(what, show(path), "it is tried again by itself")
-        delay = min(RETRY_SECONDS_MAX, RETRY_SECONDS_MIN * 2**tries)
+        delay = pause_seconds(tries, RETRY_SECONDS_MIN, RETRY_SECONDS_MAX)
         asyncio.get_running_loop().call_later(delay, self._retry, id)
 
     def _retry(self, id: Id) -> None:
@@ -336,11 +341,13 @@ def _moves_back(action: Shift) -> bool:
     return (action.parent, action.path.name) == (action.base.parent, action.base.name)
 
 
-def _subject(action: Action) -> Id:
-    """The id whose arrival `action` is; NEW for something that has none."""
-    if isinstance(action, Make | Replace | Attributes):
-        return action.row.id
-    return NEW if isinstance(action, Discard) else action.base.id
+def _subjects(action: Action) -> tuple[Id, ...]:
+    """The ids whose arrival `action` is, or whose end."""
+    if isinstance(action, Discard):
+        return ()
+    if isinstance(action, Replace):
+        return (action.row.id,) if action.base.id == action.row.id else (action.row.id, action.base.id)
+    return (action.row.id if isinstance(action, Make | Attributes) else action.base.id,)
 
 
 def _bytes(action: Action) -> int:

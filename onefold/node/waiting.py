@@ -1,4 +1,4 @@
-"""Waiting for an event, for a while."""
+"""Waiting for an event, for a while; and before another try."""
 
 from __future__ import annotations
 
@@ -16,3 +16,8 @@ async def happened(event: asyncio.Event, seconds: float | None) -> bool:
     except TimeoutError:
         return False
     return True
+
+
+def pause_seconds(tries: int, least: float, most: float) -> float:
+    """How long to wait after so many tries, however many: twice as long each time, up to `most`."""
+    return min(most, least * 2.0 ** min(tries, 64))

@@ -21,6 +21,7 @@ from onefold.edge.strays import Strays
 from onefold.edge.workspace import base_row
 from onefold.node import place
 from onefold.node.place import SLICE, Placer
+from onefold.node.waiting import pause_seconds
 
 CONTENTS = [b"content %d" % number for number in range(300)]
 
@@ -123,6 +124,7 @@ class World:
 
     async def place(self) -> None:
         """The placer's work, all of it."""
+        self.arrived.clear()
         await run_until(self.arrived, self.placer.run())
 
 
@@ -200,3 +202,30 @@ async def test_more_than_can_be_planned_at_once_is_placed_in_parts(
     world.placer.want([directory, *ids])
     await world.place()
     assert world.folder_says() == world.base_says() == {b"one"}
+
+
+async def test_what_was_to_make_room_goes_though_what_was_to_come_there_went_elsewhere(world: World) -> None:
+    """The new one's content is not here when it is to take the old one's place, and is when it no longer is to."""
+    old = world.put(b"place", CONTENTS[0])
+    world.placer.want([old])
+    await world.place()
+    row = world.rows.get(old)
+    assert row is not None
+    world.apply(Remove(old, row.version))
+    new = world.put(b"place", b"late")
+    world.placer.want([old, new])
+    waiting: list[Id] = []
+    world.want = lambda wanting, digest, size: waiting.append(wanting)  # type: ignore[method-assign]
+    await world.place()
+    world.move(new, b"elsewhere")
+    world.placer.want([new])
+    world.here[content_digest(b"late")] = b"late"
+    world.placer.want(waiting)
+    await world.place()
+    assert world.folder_says() == world.base_says() == {b"one", b"elsewhere"}
+
+
+def test_what_is_tried_for_ever_breaks_nothing() -> None:
+    assert pause_seconds(0, 0.02, 5.0) == 0.02
+    assert pause_seconds(1, 0.02, 5.0) == 0.04
+    assert pause_seconds(100_000, 0.02, 5.0) == 5.0
