@@ -309,7 +309,7 @@ def store(base: BaseStore, rows: Mapping[Id, BaseRow | None]) -> set[Id]:
     """Set or (None) forget rows of the base; together they may swap places. Call it in a transaction.
 
     The base stays a tree: whoever stood where a row is put, and all below it or below what is forgotten, loses its row,
-    too. Answers those ids: they are to be planned again.
+    too; and whoever would stand below itself. Answers those ids: they are to be planned again.
     """
     lost: set[Id] = set()
     for id in rows:
@@ -324,9 +324,23 @@ def store(base: BaseStore, rows: Mapping[Id, BaseRow | None]) -> set[Id]:
         if row is None:
             for below in base.children(id):
                 _forget(base, below, lost)
-        elif row.parent != ROOT and base.get(row.parent) is None and base.get(id) is not None:
+        elif row.parent != ROOT and base.get(id) is not None and not _is_rooted(base, row):
             _forget(base, row, lost)
     return lost
+
+
+def _is_rooted(base: BaseStore, row: BaseRow) -> bool:
+    """Whether what is above `row` leads to the root. Not below what has no row; nor in a circle: of a directory that is
+    not where the base has it, something above may be moved into it."""
+    seen: set[Id] = set()
+    id = row.parent
+    while id != ROOT:
+        above = base.get(id)
+        if above is None or id in seen:
+            return False
+        seen.add(id)
+        id = above.parent
+    return True
 
 
 def _forget(base: BaseStore, row: BaseRow, lost: set[Id]) -> None:

@@ -11,7 +11,22 @@ from stations import run_until
 
 from onefold import linux
 from onefold.core.catalogue import Catalogue, MemoryRows
-from onefold.core.model import NEVER, NEW, ROOT, Batch, Command, Id, Kind, Move, Origin, Pack, Put, Remove, Shift
+from onefold.core.model import (
+    NEVER,
+    NEW,
+    ROOT,
+    Batch,
+    Command,
+    Id,
+    Kind,
+    Move,
+    Origin,
+    Pack,
+    Put,
+    Remove,
+    Shift,
+    Version,
+)
 from onefold.core.paths import RelPath
 from onefold.core.plan import plan
 from onefold.core.wire import content_digest
@@ -111,10 +126,13 @@ class World:
         index = self.catalogue.index + 1
         self.catalogue.apply(index, Pack((Batch(Origin("a", 1, index), commands),), {}))
 
-    def move(self, id: Id, name: bytes) -> None:
+    def place_of(self, id: Id) -> Version:
         row = self.rows.get(id)
         assert row is not None
-        self.apply(Move(id, row.placed, ROOT, name))
+        return row.placed
+
+    def move(self, id: Id, name: bytes) -> None:
+        self.apply(Move(id, self.place_of(id), ROOT, name))
 
     def folder_says(self) -> set[bytes]:
         return set(os.listdir(os.fsencode(self.root))) - {b".onefold"}
@@ -223,6 +241,24 @@ async def test_what_was_to_make_room_goes_though_what_was_to_come_there_went_els
     world.placer.want(waiting)
     await world.place()
     assert world.folder_says() == world.base_says() == {b"one", b"elsewhere"}
+
+
+async def test_a_directory_that_is_moved_into_one_that_the_base_has_below_it_does_not_end_below_itself(
+    world: World,
+) -> None:
+    """After a crash the base may have forgotten that a directory was moved; what was above it follows into it."""
+    inner = world.put_directory(b"inner")
+    world.apply(Move(inner, world.place_of(inner), world.id, b"inner"))
+    world.placer.want([inner])
+    await world.place()
+    (world.root / "one" / "inner").rename(world.root / "inner")
+    world.move(inner, b"inner")
+    world.apply(Move(world.id, world.place_of(world.id), inner, b"one"))
+    world.placer.want([inner, world.id])
+    await world.place()
+    assert world.folder_says() == world.base_says() == {b"inner"}
+    assert world.base.path(world.id) == b"inner/one"
+    assert (world.root / "inner" / "one").is_dir()
 
 
 def test_what_is_tried_for_ever_breaks_nothing() -> None:
