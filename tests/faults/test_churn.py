@@ -137,7 +137,10 @@ class Churn:
         lost = self.ledger.written.keys() - folder - strays - self.ledger.gone - self.perishable
         assert not lost, f"lost: {sorted(lost)}"
         unplaced = (seen | self.acknowledged) - folder - self.ledger.gone
-        assert not unplaced, f"was committed, and is not in the folder any more: {sorted(unplaced)}"
+        assert not unplaced, (
+            f"was committed, and is not in the folder any more: {sorted(unplaced)}; of these, among the strays:"
+            f" {sorted(unplaced & strays)}, acknowledged: {sorted(unplaced & self.acknowledged)}"
+        )
         found = contradictions(self._readers, self.ledger)
         assert not found, "\n".join(found)
         versions = sum(len(history) for reader in self._readers for era in reader.eras for history in era.values())
