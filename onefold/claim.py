@@ -1,8 +1,9 @@
 """What must hold before a node starts: its folder, its state directory, its ports. And holding on to both directories.
 
-The claim is two locks (`flock`), on the folder itself and on a file in the state directory. Their descriptors are
-inherited by the node, so they are free again only when the last process that could write there is gone, however it
-ended.
+The claim is two locks (`flock`), on a file in the state directory and on the folder itself. The first is the
+supervisor's, and inherited by the node, so it is free again only when the last process that could write there is gone,
+however it ended. The second is the node's, as long as it has the folder open: a node that stands by has not, so that
+the folder's disk can be unmounted and mended.
 
 `.onefold/id` in the folder and `folder-id` in the state directory both hold the cluster's id. The first is written
 before the second: a state directory that knows its folder but finds no id in it stands before another disk than the
@@ -16,11 +17,14 @@ import fcntl
 import os
 import socket
 from collections import deque
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from onefold.atomic import replace_file
 from onefold.config import PORTS, Address, Config
-from onefold.errors import OperatorError
+from onefold.disk import trouble
+from onefold.errors import DiskTrouble, OperatorError
 
 META = ".onefold"
 ID = "id"
@@ -32,23 +36,23 @@ ENTRIES_MAX = 50_000
 """How many entries of the folder are looked at for another node's folder, those nearest to its root first."""
 
 
-def claim(config: Config) -> tuple[int, ...]:
-    """Check everything, make the state directory and the folder's id, and take both locks.
+def claim(config: Config) -> int:
+    """Check everything, make the state directory and the folder's id, and take the state directory's lock.
 
-    Returns the descriptors that hold them, inheritable. Raises `OperatorError`.
+    Returns the descriptor that holds it, inheritable. Raises `OperatorError`.
     """
     check_folder(config)
     check_places(config)
     check_certificates(config)
-    locks: list[int] = []
+    lock = -1
     try:
         config.state.mkdir(mode=0o700, parents=True, exist_ok=True)
-        locks.append(_lock(config.state / LOCK, os.O_RDWR | os.O_CREAT, "the state directory", config.state))
-        locks.append(_lock(config.folder, os.O_RDONLY | os.O_DIRECTORY, "the folder", config.folder))
-        _identify(config)
+        lock = _lock(config.state / LOCK, os.O_RDWR | os.O_CREAT, "the state directory", config.state)
+        with locked_folder(config):
+            _identify(config)
         check_ports(config)
     except BaseException as error:
-        for lock in locks:
+        if lock >= 0:
             os.close(lock)
         if isinstance(error, OSError):
             raise OperatorError(
@@ -56,7 +60,21 @@ def claim(config: Config) -> tuple[int, ...]:
                 "make the folder and the state directory writable for this user, or free space on its disk",
             ) from error
         raise
-    return tuple(locks)
+    os.set_inheritable(lock, True)
+    return lock
+
+
+@contextmanager
+def locked_folder(config: Config) -> Iterator[None]:
+    """Hold the folder's lock. Raises `OperatorError` when another node does, `DiskTrouble` when it is not there."""
+    try:
+        lock = _lock(config.folder, os.O_RDONLY | os.O_DIRECTORY, "the folder", config.folder)
+    except OSError as error:
+        raise trouble(f"the folder {config.folder} cannot be opened", config.folder, error) from error
+    try:
+        yield
+    finally:
+        os.close(lock)
 
 
 def check_folder(config: Config) -> None:
@@ -178,7 +196,6 @@ def _lock(path: Path, flags: int, what: str, place: Path) -> int:
         raise OperatorError(
             f"a node is running on {what} {place} already", "stop it, or give this node a folder and a state of its own"
         ) from None
-    os.set_inheritable(lock, True)
     return lock
 
 
@@ -192,23 +209,43 @@ def _identify(config: Config) -> None:
             f"set another `state` in {config.path}, or move that one away",
         )
     standing = _read(in_folder)
-    if standing is None and known is not None:
-        raise OperatorError(
-            f"the folder {config.folder} has lost its {META}/{ID}, as if its disk were not mounted",
-            f"mount it; to begin anew with what stands there, move {config.state} away",
-        )
-    if standing is not None and standing != config.folder_id:
-        raise OperatorError(
-            f"the folder {config.folder} belongs to the cluster {standing}, not to {config.folder_id}",
-            f"set another `folder` in {config.path}; to take this one over, remove its {META} directory",
-        )
-    if standing is None:
+    if standing is not None or known is not None:
+        _check_id(config, standing)
+    else:
         in_folder.parent.mkdir(mode=0o700, exist_ok=True)
         replace_file(in_folder, f"{config.folder_id}\n".encode())
     if known is None:
         if standing is not None:
             replace_file(config.state / REJOINS, b"")
         replace_file(in_state, f"{config.folder_id}\n".encode())
+
+
+def check_standing(config: Config) -> tuple[int, int]:
+    """The device and inode of the folder, which has this cluster's id. Raises `DiskTrouble` unless it is there."""
+    folder = config.folder
+    try:
+        found = os.stat(folder)
+        standing = _read(folder / META / ID)
+    except OSError as error:
+        raise trouble(f"the folder {folder} cannot be read", folder, error) from error
+    _check_id(config, standing)
+    return found.st_dev, found.st_ino
+
+
+def _check_id(config: Config, standing: str | None) -> None:
+    """Raises `DiskTrouble` unless the id `standing` in the folder is this cluster's."""
+    if standing is None:
+        raise DiskTrouble(
+            f"the folder {config.folder} has lost its {META}/{ID}, as if its disk were not mounted",
+            f"mount it; if only that file is lost, write {config.folder_id} into it; to begin anew with what stands"
+            f" there, stop the node and move {config.state} away",
+        )
+    if standing != config.folder_id:
+        raise DiskTrouble(
+            f"the folder {config.folder} belongs to the cluster {standing}, not to {config.folder_id}",
+            f"mount the right disk, or set another `folder` in {config.path}; to take this one over, remove its {META}"
+            " directory",
+        )
 
 
 def _read(path: Path) -> str | None:

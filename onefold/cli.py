@@ -137,6 +137,36 @@ def wait(data: Data = DATA, config: MaybeSettings = None, timeout: Seconds = 60.
     of.wait(of.settings(config, data), timeout)
 
 
+@app.command()
+def verify(
+    repair: Annotated[bool, typer.Option("--repair", help="Mend what can be mended.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="For programs.")] = False,
+    data: Data = DATA,
+    config: MaybeSettings = None,
+) -> None:
+    """Read everything again on every live node, and name each difference. Fails (1) if there are any left."""
+    from onefold import status as of
+    from onefold.verify import run
+
+    raise typer.Exit(run(of.settings(config, data), repair, as_json))
+
+
+@app.command()
+def confirm(
+    node: Annotated[Optional[str], typer.Argument(metavar="NODE", help="Whose. [default: the one that asks]")] = None,  # noqa: UP045
+    data: Data = DATA,
+    config: MaybeSettings = None,
+) -> None:
+    """Confirm that what was gone from NODE's folder when it started was meant to go: it is removed everywhere."""
+    from onefold import status as of
+
+    name, removals = of.confirm(of.settings(config, data), node)
+    if removals:
+        typer.echo(f"{removals} files and directories that are gone from the folder of {name} are removed everywhere")
+    else:
+        typer.echo(f"nothing is to be confirmed{f' on {node}' if node else ''}")
+
+
 @leader_app.command("show")
 def leader_show(data: Data = DATA, config: MaybeSettings = None) -> None:
     """Print the leader's name."""

@@ -1,7 +1,7 @@
 """Questions to a node from outside the cluster: the command line's and the demo's side of the peer listener.
 
 The same TLS, frames and greeting as between nodes, with a certificate in the name of `onefold.config.ADMIN`, which is
-no member: nodes answer it `Ask`, `Wait` and `MoveLeader`, and nothing else.
+no member: nodes answer it what `onefold.edge.link` lists for it, and nothing else.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from onefold.core.wire import RULES, decode_message, encode_message
 from onefold.edge.link import FRAME_BYTES_MAX, HEADER
 from onefold.edge.link import FrameKind as Kind
 from onefold.edge.tls import client_context, peer_name
-from onefold.errors import PeerGone, PeerRefused
+from onefold.errors import PeerAway, PeerGone, PeerRefused
 
 
 class Client:
@@ -26,6 +26,7 @@ class Client:
         self._reader = reader
         self._writer = writer
         self._asked = 0
+        self.closed = False
 
     @classmethod
     async def connect(cls, config: Config, member: Member, seconds: float) -> Client:
@@ -59,7 +60,8 @@ class Client:
         return client
 
     async def ask(self, message: Message, seconds: float) -> Message:
-        """The answer to `message`. Raises `PeerGone` when none comes within `seconds`, or `PeerRefused`."""
+        """The answer to `message`. Raises `PeerGone` when none comes within `seconds`, or `PeerRefused`
+        (`PeerAway`: another node may answer)."""
         self._asked += 1
         self._send(Kind.ASK, message)
         while True:
@@ -67,11 +69,12 @@ class Client:
             if kind == Kind.ANSWER and number == self._asked:
                 break
         if isinstance(answer, Refused):
-            raise PeerRefused(answer.what, answer.fix)
+            raise (PeerAway if answer.away else PeerRefused)(answer.what, answer.fix)
         return answer
 
     def close(self) -> None:
         """End the connection at once."""
+        self.closed = True
         self._writer.transport.abort()
 
     def _send(self, kind: Kind, message: Message) -> None:

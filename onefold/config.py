@@ -80,6 +80,7 @@ class Config(NamedTuple):
     preferred: bool
     small_bytes_max: int
     quiet_ms: int
+    scrub_days: int
     log_level: str
     tls: Tls
     etcd: Etcd
@@ -174,7 +175,7 @@ def _derive(read: _Reader, values: dict[str, Any], members: tuple[Member, ...], 
         values["etcd.election_ms"],
         values["etcd.entries_kept"],
     )
-    plain = ("folder_id", "writers", "preferred", "small_bytes_max", "quiet_ms", "log_level")
+    plain = ("folder_id", "writers", "preferred", "small_bytes_max", "quiet_ms", "scrub_days", "log_level")
     return Config(
         path=read.path,
         name=me.name,

@@ -14,7 +14,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, NamedTuple, Protocol, Self
 
-from onefold.core.messages import Problem, Progress, Recent, Report
+from onefold.core.messages import STANDBY, Problem, Progress, Recent, Report
 from onefold.core.paths import show
 
 if TYPE_CHECKING:
@@ -194,6 +194,7 @@ class TableView:
 
 HEADINGS = ("node", "role", "index", "in place", "digest", "files", "strays", "problems", "last change")
 VERBS = {"seed": "the first leader's folder is in the log"}
+STYLES = {"leader": "bold green", "down": "red", "silent": "red", STANDBY: "red", "starting": "yellow"}
 NUMBERS = frozenset({"index", "in place", "files", "strays", "problems"})
 
 
@@ -206,7 +207,7 @@ def table(rows: Sequence[Sequence[str]]) -> Table:
     for heading in HEADINGS:
         drawn.add_column(heading, justify="right" if heading in NUMBERS else "left", no_wrap=True)
     for row in rows:
-        style = {"leader": "bold green", "down": "red", "silent": "red", "starting": "yellow"}.get(row[1], "")
+        style = STYLES.get(row[1], "")
         drawn.add_row(*(Text(cell) for cell in row), style=style)
     return drawn
 
@@ -231,8 +232,9 @@ def printable(text: str) -> str:
 
 def _cells(node: Seen, last: Recent | None) -> tuple[str, ...]:
     report = node.report
-    if report is None:
-        return (node.name, node.role, *("" for _ in HEADINGS[2:]))
+    if report is None or report.role == STANDBY:
+        found = str(len(report.problems)) if report is not None else ""
+        return (node.name, node.role, *("" for _ in HEADINGS[2:-2]), found, "")
     return (
         node.name,
         node.role,

@@ -39,6 +39,15 @@ class OperatorError(OnefoldError):
     exit_code = 3
 
 
+class DiskTrouble(OperatorError):
+    """A disk is full, failed, is not mounted or closed to us: what failed works again once that is mended. A node that
+    cannot go on without it stands by until then. `full`: nothing is wrong with what it holds."""
+
+    def __init__(self, what: str, fix: str = "", full: bool = False) -> None:
+        self.full = full
+        super().__init__(what, fix)
+
+
 class LogUnavailable(OperatorError):
     """No majority of etcd answered in time. The outcome of what was asked is unknown; asking again is safe."""
 
@@ -63,6 +72,10 @@ class PeerGone(PeerError):
 
 class PeerRefused(PeerError):
     """The peer answered that it will not or cannot."""
+
+
+class PeerAway(PeerRefused):
+    """The peer stands by: another one may answer."""
 
 
 class ContentMismatch(PeerError):

@@ -129,6 +129,24 @@ class Log(Protocol):
 # ---------------------------------------------------------------------------------------------------- content
 
 
+class Rereading(Protocol):
+    """A file that is read again, slice by slice, from the disk rather than from memory. One thread at a time."""
+
+    def step(self) -> int:
+        """Read and hash the next slice; answers how long it is, 0 at the end. Raises `OSError`."""
+        ...
+
+    def digest(self) -> bytes:
+        """The digest of all that was read."""
+        ...
+
+    def size(self) -> int:
+        """How much was read."""
+        ...
+
+    def close(self) -> None: ...
+
+
 class Objects(Protocol):
     """Immutable content by digest, verified on arrival, fsynced before it counts. Safe to call from any thread."""
 
@@ -153,6 +171,14 @@ class Objects(Protocol):
 
     def path(self, digest: bytes) -> Path:
         """The file that holds it, for reading only. Raises `KeyError` when it is not here."""
+        ...
+
+    def reread(self, digest: bytes) -> Rereading:
+        """Its file, to be read again. Raises `KeyError` when it is not here, `OSError`."""
+        ...
+
+    def distrust(self, digest: bytes) -> None:
+        """Its file is damaged: it is not here any more, until it is stored again."""
         ...
 
     def release(self, digest: bytes) -> None:
@@ -259,6 +285,14 @@ class Listing(msgspec.Struct, frozen=True):
     names: tuple[bytes, ...]
 
 
+class FileRereading(Rereading, Protocol):
+    """A file of the folder that is read again."""
+
+    def observed(self) -> tuple[Observed, bool]:
+        """What was read, after the last slice; and whether it is at rest (`core.inspect`)."""
+        ...
+
+
 class Scanner(Protocol):
     """Looks. Safe to call from a thread; holds no state of the folder."""
 
@@ -277,6 +311,10 @@ class Scanner(Protocol):
     def observe_snapshot(self, path: RelPath, destination: Path) -> Observed:
         """Copy the file at `path` as it is now to the new file `destination`, and answer for that copy: for a file that
         never rests. `destination` is not made when no file stands there. Raises `OSError` for trouble with the copy."""
+        ...
+
+    def reread(self, path: RelPath) -> FileRereading | Observed:
+        """The file at `path`, to be read again whatever its stat says; or what else stands there."""
         ...
 
     def listing(self, path: RelPath) -> Listing | Observed:
@@ -320,7 +358,7 @@ class Materialiser(Protocol):
         ...
 
     def sync(self) -> None:
-        """Returns when everything written so far is on disk. Raises `OSError`."""
+        """Returns when everything written so far is on disk. Raises `DiskTrouble`: some of it may be lost then."""
         ...
 
 
@@ -386,6 +424,12 @@ class BaseStore(BaseView, Protocol):
 
     joined: bool
     """Whether this base has been one with the catalogue since it was made: until then its node proposes nothing."""
+    behind: int
+    """As long as the catalogue has not come to this index, it is older than the folder, and no plan is made of it."""
+    scrubbed: Id
+    """Up to which id the scrub that is under way has come; `NEW` when none is."""
+    scrub_due: float
+    """When the next scrub is due, in seconds since 1970."""
 
     def transaction(self) -> AbstractContextManager[None]: ...
 
@@ -404,6 +448,10 @@ class BaseStore(BaseView, Protocol):
         ...
 
     def by_content(self, digest: bytes) -> Sequence[BaseRow]: ...
+
+    def page(self, after: Id, limit: int) -> Sequence[BaseRow]:
+        """The first `limit` rows with ids beyond `after`, by id."""
+        ...
 
     def open_intents(self, intents: Iterable[tuple[int, bytes]]) -> None:
         """Write down what is about to be done in the folder, before the first of it is done."""

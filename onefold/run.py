@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import errno
 import gc
 import logging
@@ -11,33 +12,38 @@ import signal
 import sqlite3
 import sys
 import time
-from collections.abc import Iterator
-from typing import cast
+from collections.abc import Iterable, Iterator
+from typing import TextIO, cast
 
 import msgspec
 import structlog
 import uvloop
 
 from onefold import linux
+from onefold.claim import check_standing, locked_folder
 from onefold.config import Config
 from onefold.core import wire
 from onefold.core.catalogue import Catalogue
+from onefold.core.messages import Problem
 from onefold.core.model import Id, Kind, index_of
+from onefold.disk import FULL
+from onefold.edge.database import Database
 from onefold.edge.etcd_process import QUOTA_BYTES
-from onefold.edge.journal import Base, CatalogueStore
+from onefold.edge.journal import CATALOGUE, Base, CatalogueStore
 from onefold.edge.log_etcd import EtcdLog
 from onefold.edge.materialise import FolderMaterialiser
 from onefold.edge.objects import ObjectStore
 from onefold.edge.recent import RecentContents
 from onefold.edge.scan import FolderScanner
 from onefold.edge.strays import Strays
-from onefold.edge.tls import TlsFiles, check_own, client_context, peer_name, server_context
+from onefold.edge.tls import TlsFiles, check_own, peer_name
 from onefold.edge.transfer import PeerNetwork
 from onefold.edge.watch import InotifyWatcher
-from onefold.errors import Bug, OnefoldError, OperatorError
+from onefold.errors import Bug, DiskTrouble, OnefoldError
 from onefold.node.given import Identity, Ports
-from onefold.node.loop import Node, Renewed
+from onefold.node.loop import CatalogueGivenUp, Node, Renewed
 from onefold.ports import PeerHandler
+from onefold.standby import Contexts, stand_by
 
 ETCD_CLIENT = 2
 """Of a node's four ports, that of its etcd member's clients."""
@@ -57,6 +63,12 @@ MACHINE = frozenset(
 )
 """What the operator of the machine mends, not a programmer."""
 
+FOLDER_CHECK_SECONDS = 1.0
+STANDBY_SECONDS_MIN = 1.0
+STANDBY_SECONDS_MAX = 16.0
+"""How long a node stands by at least, doubled each time that it has not lived for a while in between."""
+LIVED_SECONDS = 30.0
+
 LEVELS = logging.getLevelNamesMapping()
 
 log = structlog.get_logger()
@@ -75,58 +87,92 @@ class MonotonicClock:
 def main(config: Config) -> int:
     """Run the node until SIGTERM or SIGINT; the exit status of the process.
 
-    Raises `OnefoldError` when it cannot start, or cannot go on.
+    What only the machine's operator can mend is waited for (`standby`), and then all begins anew in this process.
+    Raises `OnefoldError` when the node cannot start, or breaks.
     """
     _log_to_stderr(config.log_level)
     sys.setswitchinterval(0.001)
     sys.setrecursionlimit(20_000)  # a path may hold 2,047 directories, and trees are walked by recursion
     gc.set_threshold(50_000, 20, 50)  # nearly all that we make are values without cycles
     try:
-        return uvloop.run(_run(config))
+        check_own(*config.tls, config.name)
+        contexts = Contexts.of(config)
+        patience = STANDBY_SECONDS_MIN
+        suspicious = False
+        while True:
+            begun = time.monotonic()
+            anew, trouble = _live(config, contexts, suspicious)
+            suspicious = trouble is not None and (suspicious or not trouble.full)
+            if anew:
+                continue
+            if trouble is None:
+                return 0
+            gc.collect()  # what broke may hold files of the disk that is to be mended
+            lived = time.monotonic() - begun >= LIVED_SECONDS
+            patience = STANDBY_SECONDS_MIN if lived else min(2 * patience, STANDBY_SECONDS_MAX)
+            problem = Problem(trouble.what, "", trouble.fix)
+            if not uvloop.run(stand_by(config, contexts, problem, patience)):
+                return 0
     except Exception as error:
         raise _named(error) from None
 
 
-async def _run(config: Config) -> int:
+def _live(config: Config, contexts: Contexts, suspicious: bool) -> tuple[bool, DiskTrouble | None]:
+    """Run the node once: whether it must start anew at once, or what must be mended first. Raises what broke it.
+
+    `suspicious`: a disk may have lost what was written to it before.
+    """
+    try:
+        return uvloop.run(_run(config, contexts, suspicious)), None
+    except Exception as error:
+        named = _named(error)
+        if not isinstance(named, DiskTrouble):
+            raise named from None
+        return False, DiskTrouble(named.what, named.fix, named.full)  # without what it holds by its traceback
+
+
+async def _run(config: Config, contexts: Contexts, suspicious: bool) -> bool:
+    """One life of the node, until it is told to end; whether it must start anew instead. Raises what broke."""
     ending = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, ending.set)
-    while await _live(config, ending):
-        log.info("starting anew")
-    return 0
-
-
-async def _live(config: Config, ending: asyncio.Event) -> bool:
-    """One life of the node, until it is told to end; whether it must start anew instead. Raises what broke."""
-    process = _Process(config)
+    given_up = False
+    process = _Process(config, contexts, suspicious)
     try:
         await process.start()
         node = asyncio.create_task(process.node.run(process.unplaced()))
         stop = asyncio.create_task(ending.wait())
-        await asyncio.wait((node, stop), return_when=asyncio.FIRST_COMPLETED)
-        if not node.done():
+        watch = asyncio.create_task(process.watch_folder())
+        await asyncio.wait((node, stop, watch), return_when=asyncio.FIRST_COMPLETED)
+        if stop.done() and not node.done() and not watch.done():
             await process.node.stop()
-            node.cancel()
-        stop.cancel()
-        await asyncio.gather(stop, return_exceptions=True)
-        if _is_renewed((await asyncio.gather(node, return_exceptions=True))[0]):
-            return True
-        await process.ended_in_order()
+        for task in (node, stop, watch):
+            task.cancel()
+        try:
+            for end in await asyncio.gather(watch, node, return_exceptions=True):
+                _raise(end)
+            await process.ended_in_order()
+        except Renewed as end:
+            given_up = isinstance(end, CatalogueGivenUp)
+            return not ending.is_set()
+        except Exception as error:
+            if not (ending.is_set() and isinstance(_named(error), DiskTrouble)):
+                raise
+            log.warning("ended, but not in order", error=str(error))
         return False
     finally:
         await process.close()
+        if given_up:
+            Database.discard(config.state, CATALOGUE)
 
 
-def _is_renewed(error: BaseException | None) -> bool:
-    """Whether the node ended in order to start anew; not if it was cancelled. Raises what broke it."""
-    while isinstance(error, BaseExceptionGroup):
-        error = error.exceptions[0]
-    if isinstance(error, Renewed):
-        return True
-    if error is None or isinstance(error, asyncio.CancelledError):
-        return False
-    raise error
+def _raise(end: object) -> None:
+    """Raise what broke a task, unless it was only cancelled."""
+    while isinstance(end, BaseExceptionGroup):
+        end = end.exceptions[0]
+    if isinstance(end, BaseException) and not isinstance(end, asyncio.CancelledError):
+        raise end
 
 
 def _named(error: Exception) -> OnefoldError:
@@ -135,9 +181,10 @@ def _named(error: Exception) -> OnefoldError:
         return error
     if isinstance(error, OSError) and error.errno in MACHINE:
         where = f" ({os.fsdecode(error.filename)})" if error.filename else ""
-        return OperatorError(f"the node cannot go on: {error.strerror}{where}", "free space, or mend the machine")
+        what = f"the node cannot go on: {error.strerror}{where}"
+        return DiskTrouble(what, "free space, or mend the machine", error.errno in FULL)
     if isinstance(error, sqlite3.Error):
-        return OperatorError(f"the node cannot go on: {error}", "free space for the state directory, or mend its disk")
+        return DiskTrouble(f"the node cannot go on: {error}", "free space for the state directory, or mend its disk")
     log.error("the node broke", exc_info=error)
     if isinstance(error, Bug):
         return error
@@ -147,26 +194,40 @@ def _named(error: Exception) -> OnefoldError:
 class _Process:
     """The edges of one node, opened in order and closed in reverse."""
 
-    def __init__(self, config: Config) -> None:
-        check_own(*config.tls, config.name)
+    def __init__(self, config: Config, contexts: Contexts, suspicious: bool) -> None:
         self._config = config
+        self._suspicious = suspicious
+        self._opened = contextlib.ExitStack()
+        try:
+            self._open(config, contexts)
+        except BaseException:
+            self._opened.close()
+            raise
+
+    def _open(self, config: Config, contexts: Contexts) -> None:
+        keep = self._opened.enter_context
         root = os.fsencode(config.folder)
         state = config.state
-        self._catalogue = CatalogueStore(state, config.folder_id, config.name)
-        self._base = Base(state, config.folder_id)
+        keep(locked_folder(config))
+        self._standing = check_standing(config)
+        self._catalogue = keep(contextlib.closing(CatalogueStore(state, config.folder_id, config.name)))
+        self._base = keep(contextlib.closing(Base(state, config.folder_id)))
         self._objects = ObjectStore(state / "objects")
-        self._contents = RecentContents(state / "recent")
+        self._contents = keep(contextlib.closing(RecentContents(state / "recent")))
         self._strays = Strays(state / "strays")
-        self._scanner = FolderScanner(root, config.small_bytes_max)
-        self._materialiser = FolderMaterialiser(root, self._strays, state)
-        self._watcher = InotifyWatcher(root)
+        self._scanner = keep(contextlib.closing(FolderScanner(root, config.small_bytes_max)))
+        self._materialiser = keep(contextlib.closing(FolderMaterialiser(root, self._strays, state)))
+        self._watcher = keep(contextlib.closing(InotifyWatcher(root)))
         copies = state / "copies"
         copies.mkdir(mode=0o700, exist_ok=True)
         for leftover in copies.iterdir():
             leftover.unlink()
-        self._log = self._open_log()
-        self._notice_boot()
+        stored = self._catalogue.load_state()
+        if not stored.index and not self._base.behind:
+            self._base.behind = self._base.newest()  # somebody removed the catalogue
+        notice_boot(self._base, stored.durable, linux.boot_id(), self._suspicious)
         incarnation = self._base.next_incarnation()  # with it, that this run has begun is on disk, too
+        self._log = self._open_log()
         self._peers = PeerNetwork(
             config.name,
             config.folder_id,
@@ -175,13 +236,12 @@ class _Process:
             config.listen.host,
             config.listen.port,
             {member.name: (member.address.host, member.address.port) for member in config.members},
-            server_context(*config.tls),
-            client_context(*config.tls),
+            contexts.server,
+            contexts.client,
             peer_name,
             self._objects,
             cast(PeerHandler, None),  # the node, which needs the peers first; heard by nobody before `start`
         )
-        stored = self._catalogue.load_state()
         who = Identity(
             name=config.name,
             incarnation=incarnation,
@@ -193,6 +253,7 @@ class _Process:
             entries_kept=config.etcd.entries_kept,
             voters=tuple(member.name for member in config.voters),
             members=tuple(member.name for member in config.members),
+            scrub_days=config.scrub_days,
         )
         ports = Ports(
             clock=MonotonicClock(),
@@ -208,7 +269,7 @@ class _Process:
             strays=self._strays,
         )
         catalogue = Catalogue(self._catalogue, stored.index, stored.digest, stored.files, stored.seeded)
-        self.node = Node(who, ports, catalogue, self._base.joined, stored.durable)
+        self.node = Node(who, ports, catalogue, self._base.joined, stored.durable, self._base.count())
         self._peers.handler = self.node.answerer
 
     def _open_log(self) -> EtcdLog:
@@ -232,47 +293,57 @@ class _Process:
     def unplaced(self) -> Iterator[Id]:
         return self._base.differences(self._catalogue)
 
-    def _notice_boot(self) -> None:
-        """Before the node is told whether it has joined."""
-        boot = linux.boot_id()
-        if self._base.boot_id not in ("", boot) and not self._base.clean:
-            self._suspect()
-        self._base.boot_id = boot
-        self._base.clean = False
-
-    def _suspect(self) -> None:
-        """The machine crashed: nothing that was written after the last sync needs to be as it was written, neither in
-        the folder nor in the base. So no difference between the two is an edit.
-
-        The node joins anew: until its folder is what the catalogue says it proposes nothing, and what differs is kept
-        aside. What the base has from after the sync is read again, whatever its stat says.
-        """
-        durable = self._catalogue.durable
-        doubtful = [id for id, version, _, _ in self._base.places() if index_of(version) > durable]
-        log.warning("the machine crashed: what differs from the folder's version is kept aside", doubtful=len(doubtful))
-        with self._base.transaction():
-            self._base.joined = False
-            for id in doubtful:
-                row = self._base.get(id)
-                if row is not None and row.kind is not Kind.DIRECTORY:
-                    never_holds = msgspec.structs.replace(row.stat, mtime_ns=-1, ctime_ns=-1)
-                    self._base.put(msgspec.structs.replace(row, stat=never_holds))
-
     async def ended_in_order(self) -> None:
         """Nothing is suspect at the next start, whatever becomes of the machine: all is on disk before that is said."""
         if self.node.applier.index > self.node.keeper.durable:
             await asyncio.to_thread(self._materialiser.sync)
         self._base.clean = True
 
+    async def watch_folder(self) -> None:
+        """Raises `DiskTrouble` once the folder that was opened is not what stands at its path any more."""
+        while True:
+            await asyncio.sleep(FOLDER_CHECK_SECONDS)
+            if check_standing(self._config) != self._standing or self._watcher.lost:
+                raise DiskTrouble(
+                    f"another directory stands at {self._config.folder}, or the folder was moved meanwhile",
+                    "it is opened anew by itself",
+                )
+
     async def close(self) -> None:
         await self._peers.close()
         await self._log.close()
-        self._watcher.close()
-        self._materialiser.close()
-        self._scanner.close()
-        self._contents.close()
-        self._base.close()
-        self._catalogue.close()
+        # A thread of ours may still be at work by descriptors that are closed next.
+        await asyncio.get_running_loop().shutdown_default_executor()
+        self._opened.close()
+
+
+def notice_boot(base: Base, durable: int, boot: str, suspicious: bool = False) -> None:
+    """Call it before the node is told whether it has joined. `durable`: the index that the catalogue has so;
+    `suspicious`: the last life ended because a disk failed.
+
+    If the machine crashed, or a disk did, nothing that was written after the last sync needs to be as it was written,
+    neither in the folder nor in the base. So no difference between the two is an edit: the node joins anew. Until its
+    folder is what the catalogue says it proposes nothing, and what differs is kept aside. What the base has from after
+    the sync is read again, whatever its stat says.
+    """
+    crashed = base.boot_id not in ("", boot)
+    if (crashed or suspicious) and not base.clean:
+        doubtful = [id for id, version, _, _ in base.places() if index_of(version) > durable]
+        if crashed or doubtful:  # else, whatever the disk had to lose, it had been synced
+            log.warning("the machine or a disk failed: what differs is kept aside", doubtful=len(doubtful))
+            _doubt(base, doubtful)
+    base.boot_id = boot
+    base.clean = False
+
+
+def _doubt(base: Base, doubtful: Iterable[Id]) -> None:
+    with base.transaction():
+        base.joined = False
+        for id in doubtful:
+            row = base.get(id)
+            if row is not None and row.kind is not Kind.DIRECTORY:
+                never_holds = msgspec.structs.replace(row.stat, mtime_ns=-1, ctime_ns=-1)
+                base.put(msgspec.structs.replace(row, stat=never_holds))
 
 
 def _log_to_stderr(level: str) -> None:
@@ -284,5 +355,16 @@ def _log_to_stderr(level: str) -> None:
             structlog.processors.LogfmtRenderer(key_order=["timestamp", "level", "event"]),
         ],
         wrapper_class=structlog.make_filtering_bound_logger(LEVELS[level.upper()]),
-        logger_factory=structlog.WriteLoggerFactory(sys.stderr),
+        logger_factory=structlog.WriteLoggerFactory(cast(TextIO, _Stderr())),
     )
+
+
+class _Stderr:
+    """Where the log goes. A line that cannot be written is lost: a full disk must not end the node for that."""
+
+    def write(self, text: str) -> None:
+        with contextlib.suppress(OSError):
+            os.write(sys.stderr.fileno(), text.encode(errors="backslashreplace"))
+
+    def flush(self) -> None:
+        """Nothing is held back."""

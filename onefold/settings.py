@@ -87,6 +87,16 @@ SETTINGS = (
         most=2_000,
     ),
     Setting(
+        "scrub_days",
+        "number",
+        30,
+        "Everything is read again once in so many days, to find what the disk damaged; 0: never. It reads at least "
+        "1 MiB a second, and rests when it is done early.",
+        unit="days",
+        least=0,
+        most=3_650,
+    ),
+    Setting(
         "log_level",
         "choice",
         "info",

@@ -1,4 +1,4 @@
-"""`onefold status`, `wait`, `leader`: questions to the nodes of a cluster, from outside.
+"""`onefold status`, `wait`, `confirm`, `leader`: questions to the nodes of a cluster, from outside.
 
 Every node is asked about itself, all at once, so that what is shown of a node is its own word, not what another one
 remembers of it; a node that does not answer is down.
@@ -17,9 +17,22 @@ import msgspec
 
 from onefold.client import Client
 from onefold.config import Config, Member, load
-from onefold.core.messages import Ask, Cluster, Flushed, Message, Moved, MoveLeader, Problem, Report, Wait
+from onefold.core.messages import (
+    STANDBY,
+    Ask,
+    Cluster,
+    Confirm,
+    Confirmed,
+    Flushed,
+    Message,
+    Moved,
+    MoveLeader,
+    Problem,
+    Report,
+    Wait,
+)
 from onefold.demo_dir import configs
-from onefold.errors import OperatorError, PeerError, PeerGone, PeerRefused, UserError
+from onefold.errors import OperatorError, PeerAway, PeerError, PeerGone, PeerRefused, UserError
 
 ASK_SECONDS = 3.0
 MOVE_SECONDS = 10.0
@@ -81,6 +94,27 @@ def move(config: Config, node: str) -> Moved:
     return answer
 
 
+def confirm(config: Config, node: str | None) -> tuple[str, int]:
+    """Confirm what is gone from the folder of `node` (None: of the only one that asks): its name, and how many removals
+    that means. Raises `UserError` when several ask, or `node` is none of the members, and `PeerError`."""
+    members = {member.name: member for member in config.members}
+    if node is None:
+        state = cluster(config)
+        require_answer(state)
+        asking = [name for name, report in state.nodes.items() if report is not None and report.missing]
+        if len(asking) > 1:
+            raise UserError(f"several nodes ask ({', '.join(asking)})", "name one: onefold confirm NODE")
+        if not asking:
+            return config.name, 0
+        (node,) = asking
+    if node not in members:
+        raise UserError(f"there is no node {node!r}", f"there are {', '.join(members)}")
+    answer = asyncio.run(_ask(config, members[node], Confirm(), ASK_SECONDS))
+    if not isinstance(answer, Confirmed):
+        raise PeerRefused("a node gave an answer to another question", "run the same version of Onefold everywhere")
+    return node, answer.removals
+
+
 def require_answer(state: State) -> None:
     """Raises `OperatorError` when no node answered."""
     if all(report is None for report in state.nodes.values()):
@@ -121,17 +155,19 @@ def show(state: State) -> None:
 
 
 def _facts(report: Report | None, refused: Problem | None) -> dict[str, Any]:
-    if report is None:
+    if report is None or report.role == STANDBY:
+        told = report.problems if report is not None else (refused,) if refused is not None else ()
         return {
-            "role": "down",
+            "role": "down" if report is None else report.role,
             "applied": None,
             "in_place": None,
             "durable": None,
             "digest": None,
             "files": None,
             "strays": None,
+            "mended": None,
             "progress": None,
-            "problems": [_problem(refused)] if refused is not None else [],
+            "problems": [_problem(problem) for problem in told],
         }
     return {
         "role": report.role,
@@ -141,6 +177,7 @@ def _facts(report: Report | None, refused: Problem | None) -> dict[str, Any]:
         "digest": dict(report.digests).get(report.applied, b"").hex(),
         "files": report.files,
         "strays": report.strays,
+        "mended": report.mended,
         "progress": None if report.progress is None else msgspec.structs.asdict(report.progress),
         "problems": [_problem(problem) for problem in report.problems],
     }
@@ -213,6 +250,8 @@ async def _ask_any(config: Config, message: Message, seconds: float) -> Message:
             continue
         try:
             return await client.ask(message, seconds)
+        except PeerAway as error:
+            refused = error
         finally:
             client.close()
     if refused is not None:

@@ -16,7 +16,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Protocol
 
@@ -32,7 +32,8 @@ STARTS_MAX = 6
 """So often etcd may die quickly before it ever lived: its ports may still be held for a moment, or its first members
 not be there yet. Later it is started again for ever, as the node can go on with the others' members."""
 HOPELESS = frozenset({UserError.exit_code, OperatorError.exit_code, Bug.exit_code})
-"""How a node ends that would end the same way again. It has said why; so after a quick death we end, too."""
+"""How a node ends that would end the same way again. It has said why; so after a quick death we end, too. A full or
+failing disk is no reason for a node to end: it stands by (`onefold.standby`)."""
 
 SUPERVISOR_PID, NODE_PID, ETCD_PID = "supervisor.pid", "node.pid", "etcd.pid"
 ENDING = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
@@ -75,18 +76,27 @@ class Child:
         self._quick_deaths = 0
 
     def start(self) -> None:
-        """Raises `OperatorError` when it cannot be run."""
+        """Raises `OperatorError` when it cannot be run, unless it ran before: then it is due again."""
+        again, self._started = self._started > 0, time.monotonic()
         try:
             self.process.start()
             assert self.process.pid is not None
-            self.due = None
-            self._started = time.monotonic()
             self.descriptor = os.pidfd_open(self.process.pid)
+            self.due = None
+        except (OSError, OperatorError) as error:
+            if not again and isinstance(error, OperatorError):
+                raise
+            if not again:
+                raise OperatorError(
+                    f"cannot start the {self.name} ({error})", "free space on the disk, and memory"
+                ) from error
+            _say(f"cannot start the {self.name} ({error}): it is tried again")
+            self._died(quickly=True)
+            return
+        try:
             self._pid_file.write_text(f"{self.process.pid}\n")
-        except OSError as error:
-            raise OperatorError(
-                f"cannot start the {self.name} ({error})", "free space on the disk, and memory"
-            ) from error
+        except OSError as error:  # a full disk: it runs, but `onefold demo kill` does not find it
+            _say(f"cannot write {self._pid_file} ({error.strerror})")
 
     def ended(self) -> tuple[int, bool]:
         """Note that it ended, and when it is due again: its exit status, and whether it died quickly."""
@@ -94,11 +104,14 @@ class Child:
         assert status is not None
         self._forget()
         quick = time.monotonic() - self._started < QUICK_SECONDS
-        self._quick_deaths = self._quick_deaths + 1 if quick else 0
         self._lived = self._lived or not quick
+        self._died(quick)
+        return status, quick
+
+    def _died(self, quickly: bool) -> None:
+        self._quick_deaths = self._quick_deaths + 1 if quickly else 0
         wait = BACKOFF_SECONDS[min(max(self._quick_deaths - 1, 0), len(BACKOFF_SECONDS) - 1)]
         self.due = time.monotonic() + wait
-        return status, quick
 
     def check_start(self) -> bool:
         """Whether it lived a while since its first start. Raises `OperatorError` when it never does."""
@@ -119,7 +132,8 @@ class Child:
         if self.descriptor is not None:
             os.close(self.descriptor)
             self.descriptor = None
-        self._pid_file.unlink(missing_ok=True)
+        with suppress(OSError):  # a disk that failed: whoever reads it finds that no such process runs
+            self._pid_file.unlink(missing_ok=True)
 
 
 def run(config: Config) -> int:
@@ -131,12 +145,12 @@ def run(config: Config) -> int:
     from onefold.process import Process
     from onefold.voter import etcd_of
 
-    locks = claim(config)
+    lock = claim(config)
     children = []
     if config.runs_etcd:
         etcd = etcd_of(config)
         children.append(Child("etcd", etcd, config.state / ETCD_PID, ETCD_STOP_SECONDS, etcd.last_words))
-    node = Process([sys.executable, "-P", "-m", "onefold", "node", "--config", str(config.path)], keep=locks)
+    node = Process([sys.executable, "-P", "-m", "onefold", "node", "--config", str(config.path)], keep=[lock])
     children.append(Child("node", node, config.state / NODE_PID, NODE_STOP_SECONDS))
     own = config.state / SUPERVISOR_PID
     try:
@@ -145,7 +159,8 @@ def run(config: Config) -> int:
     except OSError as error:
         raise OperatorError(f"cannot go on ({error})", "free space on the disk") from error
     finally:
-        own.unlink(missing_ok=True)
+        with suppress(OSError):
+            own.unlink(missing_ok=True)
 
 
 def supervise(children: Sequence[Child]) -> int:
@@ -213,4 +228,5 @@ def _how(status: int) -> str:
 
 
 def _say(sentence: str) -> None:
-    print(f"onefold: {sentence}", file=sys.stderr, flush=True)  # noqa: T201
+    with suppress(OSError):  # the log's disk may be full, which must not end us
+        print(f"onefold: {sentence}", file=sys.stderr, flush=True)  # noqa: T201

@@ -50,6 +50,7 @@ def report(node: str, **other: object) -> Report:
         (["status"], 2, "there is no demo in"),
         (["wait", "--data", "none"], 2, "there is no demo in"),
         (["leader", "show"], 2, "there is no demo in"),
+        (["verify", "--repair"], 2, "there is no demo in"),
         (["run", "--config", "none.toml"], 2, "there is no"),
         (["node", "--config", "none.toml"], 2, "there is no"),
         (["demo", "stop", "node1"], 2, "there is no demo in"),
@@ -172,6 +173,8 @@ def test_json_has_what_programs_need() -> None:
         "digest": b"new".hex(),
         "files": 4,
         "strays": 0,
+        "mended": 0,
+        "progress": None,
         "problems": [{"what": "cannot write", "where": "a/b", "fix": "make room"}],
     }
     assert down["role"] == "down"

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from onefold.certify import certify_node, open_authority
-from onefold.claim import claim
+from onefold.claim import claim, locked_folder
 from onefold.config import Config, load
 from onefold.errors import BadSetting, OperatorError
 from onefold.settings import SETTINGS, documentation
@@ -148,8 +148,7 @@ def config(make: Make, tmp_path: Path) -> Config:
 
 
 def claimed(config: Config) -> None:
-    for lock in claim(config):
-        os.close(lock)
+    os.close(claim(config))
 
 
 def test_a_claim_marks_folder_and_state_and_can_be_repeated(config: Config) -> None:
@@ -161,15 +160,14 @@ def test_a_claim_marks_folder_and_state_and_can_be_repeated(config: Config) -> N
 
 def test_two_nodes_cannot_claim_one_folder_or_one_state(config: Config, tmp_path: Path) -> None:
     (tmp_path / "other").mkdir()
-    locks = claim(config)
+    lock = claim(config)
     try:
         with pytest.raises(OperatorError, match="running on the state directory"):
             claim(config._replace(folder=tmp_path / "other"))
-        with pytest.raises(OperatorError, match="running on the folder"):
+        with locked_folder(config), pytest.raises(OperatorError, match="running on the folder"):
             claim(config._replace(state=tmp_path / "elsewhere"))
     finally:
-        for lock in locks:
-            os.close(lock)
+        os.close(lock)
 
 
 def test_a_folder_that_is_missing_or_a_file_is_refused(config: Config, tmp_path: Path) -> None:

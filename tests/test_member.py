@@ -112,6 +112,14 @@ async def read(voters: Voters, count: int, number: int) -> list[bytes]:
     return [(await anext(reader))[1] for _ in range(count)]
 
 
+async def told(joining: asyncio.Future[object], said: asyncio.Queue[str]) -> str:
+    """What is said while it waits; it must not begin instead."""
+    hearing = asyncio.ensure_future(said.get())
+    await asyncio.wait((hearing, joining), return_when=asyncio.FIRST_COMPLETED)
+    assert not joining.done(), "it begins"
+    return await hearing
+
+
 async def test_a_first_start_of_all_at_once_makes_a_cluster(tmp_path: Path) -> None:
     async with running(tmp_path) as (_, members):
         assert sorted(members) == ["node1", "node2", "node3"]
@@ -174,7 +182,7 @@ async def test_a_lost_member_waits_for_a_majority_and_says_so(tmp_path: Path) ->
         voters.etcds[1].kill()
         said: asyncio.Queue[str] = asyncio.Queue()
         joining = asyncio.ensure_future(voters.joiner(0, said).join())
-        assert "node1 has lost its data and cannot be replaced while no majority" in await said.get()
+        assert "node1 has lost its data and cannot be replaced while no majority" in await told(joining, said)
         assert not joining.done()
         voters.etcds[1].start()
         begins = await joining
@@ -188,7 +196,7 @@ async def test_of_two_voters_none_can_be_replaced_and_it_says_so(tmp_path: Path)
         voters.lose(0)
         said: asyncio.Queue[str] = asyncio.Queue()
         joining = asyncio.ensure_future(voters.joiner(0, said).join())
-        assert "begin anew on both" in await said.get()
+        assert "begin anew on both" in await told(joining, said)
         joining.cancel()
 
 
@@ -196,7 +204,7 @@ async def test_a_member_that_runs_is_never_replaced(tmp_path: Path) -> None:
     async with running(tmp_path) as (voters, members):
         said: asyncio.Queue[str] = asyncio.Queue()
         joining = asyncio.ensure_future(voters.joiner(0, said).join())
-        assert "another node runs as node1" in await said.get()
+        assert "another node runs as node1" in await told(joining, said)
         joining.cancel()
         assert await voters.members(1, 2) == members
 
@@ -206,7 +214,7 @@ async def test_alone_a_wiped_node_waits_and_a_new_one_begins(tmp_path: Path) -> 
     said: asyncio.Queue[str] = asyncio.Queue()
     assert await voters.joiner(0, said).join() is None
     joining = asyncio.ensure_future(voters.joiner(0, said, wiped=True).join())
-    assert "cannot be replaced while no other voter answers" in await said.get()
+    assert "cannot be replaced while no other voter answers" in await told(joining, said)
     joining.cancel()
 
 

@@ -10,7 +10,9 @@ from pathlib import Path
 
 import pytest
 
+from onefold.errors import OperatorError
 from onefold.process import Running
+from onefold.supervisor import Child
 
 PROGRAM = """
 import sys
@@ -153,3 +155,48 @@ def test_a_pid_file_of_another_program_is_not_believed(tmp_path: Path) -> None:
     assert Running.find(tmp_path / "none", "") is None
     (tmp_path / "pid").write_text("garbage")
     assert Running.find(tmp_path / "pid", "") is None
+
+
+class Stubborn:
+    """A program that can be started as long as `error` is None."""
+
+    def __init__(self) -> None:
+        self.error: Exception | None = None
+        self.pid = os.getpid()
+
+    def start(self) -> None:
+        if self.error is not None:
+            raise self.error
+
+    def poll(self) -> int | None:
+        return 1
+
+    def stop(self, seconds: float) -> None: ...
+
+
+@pytest.mark.parametrize("error", [OSError(28, "No space left on device"), OperatorError("its log cannot be written")])
+def test_a_child_that_ran_and_cannot_be_started_again_is_due_again(tmp_path: Path, error: Exception) -> None:
+    program = Stubborn()
+    child = Child("etcd", program, tmp_path / "etcd.pid", 1.0)
+    program.error = error
+    with pytest.raises(OperatorError):
+        child.start()
+    program.error = None
+    child = Child("etcd", program, tmp_path / "etcd.pid", 1.0)
+    child.start()
+    child.ended()
+    program.error = error
+    for _ in range(3):
+        child.start()
+        assert child.due is not None and child.descriptor is None
+    program.error = None
+    child.start()
+    assert child.due is None and child.descriptor is not None
+    child.stop()
+
+
+def test_a_child_whose_pid_file_cannot_be_written_runs_all_the_same(tmp_path: Path) -> None:
+    child = Child("node", Stubborn(), tmp_path / "missing" / "node.pid", 1.0)
+    child.start()
+    assert child.descriptor is not None
+    child.stop()

@@ -10,6 +10,9 @@ import msgspec
 
 from onefold.core.model import Batch, Id, Row
 
+STANDBY = "standby"
+"""The role of a node that cannot go on before a person has mended something, and waits for that."""
+
 
 class Problem(msgspec.Struct, frozen=True, order=True):
     """Something wrong that a person can mend: what, where (a path, or "" for the node), and the fix."""
@@ -17,6 +20,12 @@ class Problem(msgspec.Struct, frozen=True, order=True):
     what: str
     where: str = ""
     fix: str = ""
+
+    @classmethod
+    def of(cls, reason: str, where: str, fix: str = "") -> Problem:
+        """That of a `reason` which may name the fix behind a semicolon, else it is `fix`."""
+        what, _, named = reason.partition("; ")
+        return cls(what, where, named or fix)
 
 
 class Hello(msgspec.Struct, frozen=True, tag="hello"):
@@ -40,9 +49,11 @@ class Report(msgspec.Struct, frozen=True, tag="report"):
     """A node about itself: told to every peer when it changes, and as a heartbeat.
 
     `digests` are the catalogue's digests at recent indices, for comparison (G1). `leader` and `term` are whom this node
-    follows ("" and 0: nobody). `role` is "leader", "voter" or "replica". `preferred`: this node should lead when it
-    can. `ready`: the folder is in the log (`Seed`), and this node's edits are followed. `reaches` names the peers with
-    a live connection. `progress`: it has much to catch up with.
+    follows ("" and 0: nobody). `role` is "leader", "voter" or "replica"; or `STANDBY`, and then only the problem is
+    told. `preferred`: this node should lead when it can. `ready`: the folder is in the log (`Seed`), and this node's
+    edits are followed. `reaches` names the peers with a live connection. `missing`: how much of this node's folder was
+    found gone at its start, and is kept by all others until somebody confirms that. `progress`: it has much to catch up
+    with. `mended` counts what was found damaged and mended since its start.
     """
 
     node: str
@@ -60,7 +71,9 @@ class Report(msgspec.Struct, frozen=True, tag="report"):
     reaches: tuple[str, ...]
     preferred: bool
     ready: bool
+    missing: int = 0
     progress: Progress | None = None
+    mended: int = 0
 
 
 class Arrived(msgspec.Struct, frozen=True, tag="arrived"):
@@ -161,6 +174,16 @@ class Moved(msgspec.Struct, frozen=True, tag="moved"):
     term: int
 
 
+class Confirm(msgspec.Struct, frozen=True, tag="confirm"):
+    """What was found gone from your folder at your start was meant to go. Answer: `Confirmed`."""
+
+
+class Confirmed(msgspec.Struct, frozen=True, tag="confirmed"):
+    """`removals`: how many files and directories are removed everywhere now; 0 when nothing was to be confirmed."""
+
+    removals: int
+
+
 class Ask(msgspec.Struct, frozen=True, tag="status"):
     """Tell everything you know about the cluster. Answer: `Cluster`."""
 
@@ -193,11 +216,54 @@ class Wait(msgspec.Struct, frozen=True, tag="wait"):
     seconds: float
 
 
+class Finding(msgspec.Struct, frozen=True, order=True):
+    """A difference that `onefold verify` or the scrub found on a node: `what` at the path (or object) `where`; ""
+    for the catalogue as a whole."""
+
+    what: str
+    where: str
+    mended: bool
+
+
+class Verify(msgspec.Struct, frozen=True, tag="verify"):
+    """Read everything again, and compare it with the catalogue; with `repair`, mend what can be mended. Answer:
+    `Verified`.
+
+    `run` names the run: the first question with a new name starts it (and ends any other), the next ones ask how far it
+    is. `known`: how many of its findings the asker has.
+    """
+
+    run: str
+    repair: bool
+    known: int
+
+
+class Verified(msgspec.Struct, frozen=True, tag="verified"):
+    """`done` of about `total` bytes (0: not known yet) are read. `findings` are the next ones after those that the
+    asker knows; `omitted` counts those that were too many to keep. `finished` once there will be no more.
+
+    `odd`: the catalogue itself differs or is damaged, so that nothing else was compared.
+    """
+
+    done: int
+    total: int
+    findings: tuple[Finding, ...]
+    omitted: int
+    finished: bool
+    odd: bool
+
+
+class BeginAnew(msgspec.Struct, frozen=True, tag="begin-anew"):
+    """Make your catalogue anew, if it is the odd one. Answer: `Taken`; the node is then gone for a moment."""
+
+
 class Refused(msgspec.Struct, frozen=True, tag="refused"):
-    """The answer to any `ask` that cannot be met: one sentence, and the fix."""
+    """The answer to any `ask` that cannot be met: one sentence, and the fix. `away`: this node stands by, and another
+    one may answer."""
 
     what: str
     fix: str = ""
+    away: bool = False
 
 
 Message = (
@@ -218,8 +284,13 @@ Message = (
     | Flushed
     | MoveLeader
     | Moved
+    | Confirm
+    | Confirmed
     | Ask
     | Cluster
     | Wait
+    | Verify
+    | Verified
+    | BeginAnew
     | Refused
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import sqlite3
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -9,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from onefold.core.model import Id
-from onefold.errors import OperatorError
+from onefold.disk import trouble
+from onefold.errors import DiskTrouble, OperatorError
 
 FORMAT = 1
 """The version of all tables, in SQLite's own `user_version`."""
@@ -26,7 +28,8 @@ class Database:
 
     One of its `tables` is `rows`, by id. Used by one thread of one process.
 
-    Opening raises `OperatorError` when the file is damaged, in use, of another folder or of another format.
+    Opening raises `DiskTrouble` when the disk refuses or the file is damaged, and `OperatorError` when it is of another
+    folder or of another format.
     """
 
     def __init__(self, directory: Path, name: str, tables: Sequence[str], folder: str) -> None:
@@ -76,20 +79,23 @@ class Database:
                 "give this node a state directory of its own, or correct the folder's id in its configuration",
             )
 
-    def _trouble(self, error: Exception) -> OperatorError:
+    def _trouble(self, error: Exception) -> DiskTrouble:
+        what = f"cannot use {self._path}"
+        if isinstance(error, OSError):
+            return trouble(what, self._path.parent, error)
         if getattr(error, "sqlite_errorcode", 0) == sqlite3.SQLITE_FULL:
-            return OperatorError(f"cannot use {self._path}: {error}", "free space on its disk")
-        return OperatorError(
-            f"cannot use {self._path}: {error}",
-            "check the disk and the permissions; if the file is damaged, move the state directory away and restart: the"
-            " node starts anew from the others",
+            return trouble(what, self._path.parent, OSError(errno.ENOSPC, str(error)))
+        return DiskTrouble(
+            f"{what}: {error}",
+            "check the disk and the permissions; if the file is damaged, stop the node, move the state directory"
+            " away and start it: it begins anew from the others",
         )
 
     @contextmanager
     def transaction(self) -> Iterator[None]:
         """All that is written inside is committed together, or, after an exception, not at all.
 
-        Raises `OperatorError` when SQLite cannot write (a full disk, a damaged file).
+        Raises `DiskTrouble` when SQLite cannot write (a full disk, a damaged file).
         """
         try:
             self.execute("BEGIN IMMEDIATE")
@@ -140,3 +146,13 @@ class Database:
 
     def close(self) -> None:
         self._db.close()
+
+    @staticmethod
+    def discard(directory: Path, name: str) -> None:
+        """Remove the file `name` in `directory`, which nobody has open.
+
+        What it had not taken in yet goes first: after a crash in between, it is an older one, and never a new one that
+        takes in what belonged to the old.
+        """
+        for suffix in ("-wal", "-shm", ""):
+            (directory / f"{name}{suffix}").unlink(missing_ok=True)

@@ -11,7 +11,7 @@ import ssl
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from onefold.core.messages import Hello, Message
+from onefold.core.messages import Hello, Message, Problem
 from onefold.errors import PeerError, PeerRefused
 
 CONNECT_SECONDS = 2.0
@@ -26,7 +26,8 @@ ADMIN = "admin"
 class Doors:
     """Us, the other members (name to host and control port), and TLS for both directions.
 
-    `peer_name` reads the name out of a finished handshake and raises `PeerRefused` when there is none.
+    `peer_name` reads the name out of a finished handshake and raises `PeerRefused` when there is none. `closed`: why no
+    peer is let in, but the command line.
     """
 
     me: Hello
@@ -34,14 +35,18 @@ class Doors:
     server: ssl.SSLContext
     client: ssl.SSLContext
     peer_name: Callable[[ssl.SSLObject | ssl.SSLSocket], str]
+    closed: Problem | None = None
 
     def check_member(self, certified: str) -> None:
-        """Raises `PeerRefused` unless `certified`, the name in a peer's certificate, is another member."""
+        """Raises `PeerRefused` unless `certified`, the name in a peer's certificate, is another member, and may come
+        in."""
         if certified == self.me.node or certified not in self.members:
             raise PeerRefused(
                 f"{self.me.node} has no other member named {certified}",
                 f"add {certified} to the members of {self.me.node}, or take it out of service",
             )
+        if self.closed is not None:
+            raise PeerRefused(f"{self.me.node} stands by ({self.closed.what})", self.closed.fix)
 
     def check_visitor(self, certified: str) -> None:
         """As `check_member`, for the control listener, where the command line may come as well."""

@@ -17,13 +17,14 @@ from typing import Any
 
 import msgspec
 
-from onefold.core.model import ROOT, ROOT_ROW, BaseRow, Id, Kind, Row, Stat
+from onefold.core.model import NEW, ROOT, ROOT_ROW, BaseRow, Id, Kind, Row, Stat, index_of
 from onefold.core.paths import ROOT_PATH, RelPath
 from onefold.core.rows import Last
 from onefold.edge.database import META, Database
 from onefold.edge.rowcache import RowCache
 from onefold.errors import Bug, OperatorError
 
+CATALOGUE = "catalogue.db"
 _PATHS_MAX = 100_000
 _U64 = (1 << 64) - 1
 
@@ -79,7 +80,7 @@ class CatalogueStore(Database):
     def __init__(self, directory: Path, folder: str, node: str) -> None:
         self._cache: RowCache[Row] = RowCache()
         self._lasts: dict[str, Last | None] = {}
-        super().__init__(directory, "catalogue.db", _CATALOGUE_TABLES, folder)
+        super().__init__(directory, CATALOGUE, _CATALOGUE_TABLES, folder)
         stored = self._meta("node", None)
         if stored is None:
             self._set_meta("node", node)
@@ -436,6 +437,43 @@ class Base(Database):
     @joined.setter
     def joined(self, joined: bool) -> None:
         self._set_meta("joined", int(joined))
+
+    @property
+    def behind(self) -> int:
+        """As long as the catalogue has not come to this index, it is older than the folder (0: it never is)."""
+        return int(self._meta("behind", 0))
+
+    @behind.setter
+    def behind(self, index: int) -> None:
+        self._set_meta("behind", index)
+
+    def page(self, after: Id, limit: int) -> list[BaseRow]:
+        """The first `limit` rows with ids beyond `after`, by id."""
+        found = self.execute("SELECT * FROM rows WHERE id > ? ORDER BY id LIMIT ?", (after, limit))
+        return [_base_row(t) for t in found]
+
+    @property
+    def scrubbed(self) -> Id:
+        """Up to which id the scrub that is under way has come; `NEW` when none is."""
+        return Id(self._meta("scrubbed", NEW))
+
+    @scrubbed.setter
+    def scrubbed(self, id: Id) -> None:
+        self._set_meta("scrubbed", id)
+
+    @property
+    def scrub_due(self) -> float:
+        """When the next scrub is due, in seconds since 1970."""
+        return float(self._meta("scrub_due", 0))
+
+    @scrub_due.setter
+    def scrub_due(self, seconds: float) -> None:
+        self._set_meta("scrub_due", int(seconds))
+
+    def newest(self) -> int:
+        """The index of the newest entry that any row is of; 0 for none. Reads every row."""
+        (version, placed) = self.execute("SELECT max(version), max(placed) FROM rows").fetchone()
+        return index_of(max(version or 0, placed or 0))
 
     def next_incarnation(self) -> int:
         """A number that no start of this node had before, on disk when this returns: exactly-once depends on it.

@@ -21,10 +21,10 @@ from collections.abc import Coroutine, Iterator
 from enum import IntEnum
 from typing import Any, Protocol, cast
 
-from onefold.core.messages import Ask, Message, MoveLeader, Refused, Wait
+from onefold.core.messages import Ask, BeginAnew, Confirm, Message, MoveLeader, Refused, Verify, Wait
 from onefold.core.wire import decode_message, encode_message
 from onefold.edge.doors import ADMIN, HANDSHAKE_SECONDS, HELLO_BYTES_MAX, Doors, tune
-from onefold.errors import OnefoldError, PeerError, PeerGone, PeerRefused
+from onefold.errors import OnefoldError, PeerAway, PeerError, PeerGone, PeerRefused
 from onefold.ports import PeerHandler
 
 FRAME_BYTES_MAX = 8 << 20
@@ -34,7 +34,7 @@ UNANSWERED_BYTES_MAX = 64 << 20
 """No more is read from a peer while so much of what it asked is being answered."""
 ASK_BYTES = 1024
 """What a request costs beside its message, as counted for `UNANSWERED_BYTES_MAX`."""
-ADMIN_ASKS = (Ask, MoveLeader, Wait)
+ADMIN_ASKS = (Ask, Confirm, MoveLeader, Wait, Verify, BeginAnew)
 """All that the command line may ask, which comes with a certificate in the name of `ADMIN` and is no peer."""
 CERTIFICATE_FIX = "check that both nodes' certificates are of the same authority"
 
@@ -231,7 +231,7 @@ class Link(asyncio.Protocol):
             try:
                 answer = await self._network.handler.answer(peer, message)
             except OnefoldError as error:
-                answer = Refused(error.what, error.fix)
+                answer = Refused(error.what, error.fix, isinstance(error, PeerAway))
             except Exception:
                 self._reply(number, Refused(f"{self._network.doors.me.node} failed to answer", "see its log"))
                 raise

@@ -22,7 +22,7 @@ class MemoryCluster:
         self.head = 0
         self.revision = 1
         self.leader: Leader | None = None
-        self._changed: set[Callable[[], None]] = set()
+        self._changed: dict[Callable[[], None], None] = {}  # in order, so that a simulation is the same each time
 
     def write(self) -> int:
         """Count a write, wake all readers, and return its revision. Call it after changing anything here."""
@@ -49,9 +49,9 @@ class MemoryLog:
     def __init__(self, cluster: MemoryCluster) -> None:
         self._cluster = cluster
         self._reachable = True
-        self._wakes: set[asyncio.Event] = set()
+        self._wakes: dict[asyncio.Event, None] = {}
         self._lost_answers = 0
-        cluster._changed.add(self._wake)
+        cluster._changed[self._wake] = None
 
     def cut(self) -> None:
         """From now on nothing answers this handle; its readers fall silent."""
@@ -96,7 +96,7 @@ class MemoryLog:
                     following += 1
                 await wake.wait()
         finally:
-            self._wakes.discard(wake)
+            self._wakes.pop(wake, None)
 
     async def first(self) -> int:
         await self._ask()
@@ -130,7 +130,7 @@ class MemoryLog:
                     continue
                 await wake.wait()
         finally:
-            self._wakes.discard(wake)
+            self._wakes.pop(wake, None)
 
     async def take(self, node: str, seen: int, reason: str) -> Leader | None:
         await self._ask()
@@ -156,7 +156,11 @@ class MemoryLog:
         return [] if self._reachable else [Problem("the log does not answer", "", "mend the connection to it")]
 
     async def close(self) -> None:
-        self._cluster._changed.discard(self._wake)
+        self.forget()
+
+    def forget(self) -> None:
+        """Wake nobody here any more."""
+        self._cluster._changed.pop(self._wake, None)
 
     def _term(self) -> int:
         return self._cluster.leader.term if self._cluster.leader else 0
@@ -178,7 +182,7 @@ class MemoryLog:
 
     def _listen(self) -> asyncio.Event:
         wake = asyncio.Event()
-        self._wakes.add(wake)
+        self._wakes[wake] = None
         return wake
 
     def _wake(self) -> None:

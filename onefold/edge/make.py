@@ -68,13 +68,13 @@ class Maker:
         if row.kind is Kind.DIRECTORY:
             return self._make_directory(row, path, parent, name)
         large = row.size >= LARGE_BYTES
-        if large and self._adopt(row, parent, name):
-            return Done(row.id, self._row_in_place(row, parent, name))
+        if large and (adopted := self._adopt(row, parent, name)):
+            return Done(row.id, adopted)
         try:
             new = self._build(row, None)
         except Stop as stop:
-            if not large and self._adopt(row, parent, name):
-                return Done(row.id, self._row_in_place(row, parent, name))
+            if not large and (adopted := self._adopt(row, parent, name)):
+                return Done(row.id, adopted)
             if isinstance(stop, NotHere):
                 return Lacking(row.id, path)
             raise
@@ -124,9 +124,9 @@ class Maker:
             try:
                 if kind_of(linux.stat_of(parent, name)[0]) is None:
                     raise Stop(SPECIAL)
-                if self._adopt(row, parent, name):
+                if adopted := self._adopt(row, parent, name):
                     self._remove_new(row, new)
-                    return Done(row.id, self._row_in_place(row, parent, name))
+                    return Done(row.id, adopted)
                 if self.keep_edits:
                     self._remove_new(row, new)
                     return Edited(row.id, path)
@@ -139,12 +139,10 @@ class Maker:
                     return Done(row.id, self._row_in_place(row, parent, name))
         raise Stop("it comes and goes too fast; it is tried again")
 
-    def _adopt(self, row: Row, parent: int, name: bytes) -> bool:
-        """Whether what stands there is `row` already; its attributes are then set."""
-        if not self.space.holds(parent, name, row):
-            return False
-        self.space.dress(parent, name, row)
-        return True
+    def _adopt(self, row: Row, parent: int, name: bytes) -> BaseRow | None:
+        """The base's row of what stands there, if that is `row` already; its attributes are then set."""
+        found = self.space.holds(parent, name, row)
+        return None if found is None else _as_found(row, self.space.dress(parent, name, row, found))
 
     # -------------------------------------------------------------------------------------------- replace
 
@@ -236,7 +234,7 @@ class Maker:
             if verdict is Verdict.HELD and found.mtime_ns != row.mtime_ns:
                 # Setting the mtime could hide what is being written.
                 return Failed(row.id, path, HELD)
-        return Done(row.id, base_row(row, self.space.dress(parent, name, row)))
+        return Done(row.id, base_row(row, self.space.dress(parent, name, row, found)))
 
     def set_modes(self) -> None:
         """Modes of new directories come last, deepest first: they may close them to us."""
@@ -244,11 +242,12 @@ class Maker:
             result = self.results[index]
             try:
                 parent, name = self.space.locate(path)
-                if kind_of(linux.stat_of(parent, name)[0]) is Kind.DIRECTORY and type(result) is Done:
-                    found = self.space.dress(parent, name, row)
+                mode, found = linux.stat_of(parent, name)
+                if kind_of(mode) is Kind.DIRECTORY and type(result) is Done:
+                    found = self.space.dress(parent, name, row, found)
                     self.results[index] = msgspec.structs.replace(result, base=base_row(row, found))
             except OSError as error:
-                self.results[index] = Failed(row.id, path, reason_of(error))
+                self.results[index] = Failed(row.id, path, reason_of(error, self.space.root))
 
     # -------------------------------------------------------------------------------------------- steps
 
@@ -294,13 +293,7 @@ class Maker:
 
     def _row_in_place(self, row: Row, parent: int, name: bytes) -> BaseRow:
         """The base's row for `row`, which was just put there."""
-        found = linux.stat_of(parent, name)[1]
-        if row.kind is Kind.FILE and (
-            found.mtime_ns != row.mtime_ns or found.size != row.size or found.mode != row.mode
-        ):
-            # Someone was here already, or the file system rounds: a stat that never holds makes the scanner read it.
-            found = msgspec.structs.replace(found, mtime_ns=-1, ctime_ns=-1)
-        return base_row(row, found)
+        return _as_found(row, linux.stat_of(parent, name)[1])
 
     def _remove_new(self, row: Row, new: bytes) -> None:
         if row.kind is Kind.DIRECTORY:
@@ -312,3 +305,11 @@ class Maker:
 def _quick_same(fd: int, expected: Stat) -> bool:
     found = os.fstat(fd)
     return (found.st_ino, found.st_ctime_ns, found.st_size) == (expected.ino, expected.ctime_ns, expected.size)
+
+
+def _as_found(row: Row, found: Stat) -> BaseRow:
+    """The base's row for `row`, which stands there as `found`."""
+    if row.kind is Kind.FILE and (found.mtime_ns, found.size, found.mode) != (row.mtime_ns, row.size, row.mode):
+        # Someone was here already, or the file system rounds: a stat that never holds makes the scanner read it.
+        found = msgspec.structs.replace(found, mtime_ns=-1, ctime_ns=-1)
+    return base_row(row, found)

@@ -35,12 +35,12 @@ from onefold.core.model import (
     Shift,
 )
 from onefold.core.paths import RelPath
+from onefold.disk import trouble
 from onefold.edge.make import Maker
 from onefold.edge.move import Mover
 from onefold.edge.reasons import Stop, reason_of
 from onefold.edge.recover import KnownBase, KnownRow, Recovery, actions_of, intents_of
 from onefold.edge.workspace import StrayKeeper, Workspace
-from onefold.errors import OperatorError
 from onefold.ports import Contents
 
 _GONE = frozenset((errno.ENOENT, errno.ENOTDIR, errno.ELOOP))
@@ -49,10 +49,11 @@ _GONE = frozenset((errno.ENOENT, errno.ENOTDIR, errno.ELOOP))
 class FolderMaterialiser:
     """`ports.Materialiser` for the folder at `root`. Strays go to `strays`, which lives in the directory `state`.
 
-    Raises `OperatorError` when the folder cannot be opened or written.
+    Raises `DiskTrouble` when the folder cannot be opened or written.
     """
 
     def __init__(self, root: bytes, strays: StrayKeeper, state: Path) -> None:
+        self._root = Path(os.fsdecode(root))
         self.space = Workspace(root, strays)
         self._state = state
 
@@ -73,26 +74,33 @@ class FolderMaterialiser:
 
         Answers what the run that opened `intents` had carried out, as (action, `Done`), to be put into `base` before
         they are closed. All else stands as `base` says, or is an edit, or was made a stray. Reads `base`: call it on
-        the thread that owns that. Raises `OperatorError` when the folder refuses.
+        the thread that owns that. Raises `DiskTrouble` when the folder refuses.
         """
         actions = [action for blob in intents for action in actions_of(blob)]
         try:
             return Recovery(self.space, actions, base, catalogue).run()
         except OSError as error:
-            raise OperatorError(
-                f"cannot bring the folder in order after a crash: {error.strerror} ({error.filename!r})",
-                "free space, or mend the permissions, and start again",
+            raise trouble(
+                f"cannot bring the folder in order after a crash ({error.filename!r})", self._root, error
             ) from error
 
     def sync(self) -> None:
-        """Return when everything done before the call, in the folder and in the state directory, is on disk."""
-        fd = os.open(self._state, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        """Return when everything done before the call, in the folder and in the state directory, is on disk.
+
+        Raises `DiskTrouble`: some of it may be lost, and the next sync would not tell.
+        """
+        place = self._state
         try:
+            fd = os.open(self._state, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            try:
+                if os.fstat(fd).st_dev != os.fstat(self.space.tmp).st_dev:
+                    linux.syncfs(fd)
+            finally:
+                os.close(fd)
+            place = self._root
             linux.syncfs(self.space.tmp)
-            if os.fstat(fd).st_dev != os.fstat(self.space.tmp).st_dev:
-                linux.syncfs(fd)
-        finally:
-            os.close(fd)
+        except OSError as error:
+            raise trouble("what was written could not be synced", place, error) from error
 
     def close(self) -> None:
         self.space.close()
@@ -155,7 +163,7 @@ class _Run:
         except OSError as last:
             if last.errno in _GONE:
                 return self._without_parent(action, paths)
-            return Failed(_id_of(action), paths[0], reason_of(last))
+            return Failed(_id_of(action), paths[0], reason_of(last, self.space.root))
         finally:
             self.space.relock()
 

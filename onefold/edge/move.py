@@ -123,7 +123,7 @@ class Mover:
                 try:
                     self.results[number] = self._remove_aside(base, path)
                 except OSError as error:
-                    reason = f"it is held in the temporaries: {reason_of(error)}"
+                    reason = f"it is held in the temporaries: {reason_of(error, self.space.root)}"
                     self.results[number] = Failed(base.id, path, reason)
             finally:
                 os.close(home)

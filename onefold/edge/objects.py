@@ -29,7 +29,9 @@ from pathlib import Path
 
 from blake3 import blake3
 
-from onefold.errors import ContentMismatch, OperatorError, PeerGone
+from onefold.disk import RESERVE_BYTES, trouble
+from onefold.edge.reread import Rereading
+from onefold.errors import ContentMismatch, PeerGone
 
 WRITEBACK_BYTES = 8 << 20
 """The disk is set to work after each so many bytes of a long object, so that the final sync has little left to do."""
@@ -52,7 +54,7 @@ _sync_file_range.argtypes = (ctypes.c_int, ctypes.c_int64, ctypes.c_int64, ctype
 class ObjectStore:
     """The objects in `directory`, which is made if need be and used by one process at a time.
 
-    Safe to call from any thread. Raises `OperatorError` when the disk is full or fails; nothing is left behind then.
+    Safe to call from any thread. Raises `DiskTrouble` when the disk is full or fails; nothing is left behind then.
     """
 
     def __init__(self, directory: Path) -> None:
@@ -63,17 +65,19 @@ class ObjectStore:
         """The directories of objects that exist, durably."""
         self._settling: set[bytes] = set()
         """Digests between steps 2 and 3: visible in the directory, but not yet to be counted."""
+        self._distrusted: set[bytes] = set()
+        """Digests of which the file is not what it was: not to be counted until they are stored again."""
         self._parts: set[bytes] = set()
         """Digests that are being received into their part just now."""
         try:
             self._prepare()
         except OSError as error:
-            raise _trouble(f"cannot use {directory} for objects", directory, error) from error
+            raise trouble(f"cannot use {directory} for objects", directory, error) from error
 
     def has(self, digest: bytes) -> bool:
         """Whether the object is here and durable."""
         # In this order: a name that came after a look at `_settling` would not be settled yet.
-        return os.path.exists(self._name(digest)) and digest not in self._settling
+        return os.path.exists(self._name(digest)) and self._counts(digest)
 
     def put(self, digest: bytes, data: bytes) -> None:
         """Store and fsync. Raises `ContentMismatch` if `data` is not what `digest` names."""
@@ -87,6 +91,7 @@ class ObjectStore:
         """
         if self.has(digest):
             return
+        self._check_room(digest, size)
         temporary = self._directory / _INCOMING / f"{next(self._numbers)}"
         try:
             self._write(temporary, 0, digest, size, chunks)
@@ -110,6 +115,7 @@ class ObjectStore:
             if self.has(digest):
                 return
             begun = _size(part)
+            self._check_room(digest, size - begun)
             self._write(part, begun, digest, size, chunks(begun))
             with self._storing(digest):
                 self._settle(part, digest)
@@ -131,7 +137,7 @@ class ObjectStore:
         except FileNotFoundError as error:  # released since
             raise KeyError(digest) from error
         except OSError as error:
-            raise _trouble(f"cannot read object {digest.hex()[:12]}", self._directory, error) from error
+            raise trouble(f"cannot read object {digest.hex()[:12]}", self._directory, error) from error
 
     def path(self, digest: bytes) -> Path:
         """The file that holds it, for reading only. Raises `KeyError` when it is not here."""
@@ -139,14 +145,31 @@ class ObjectStore:
             raise KeyError(digest)
         return Path(self._name(digest))
 
+    def reread(self, digest: bytes) -> Rereading:
+        """Its file, to be read again from the disk. Raises `KeyError` when it is not here, `OSError`."""
+        try:
+            return Rereading(os.open(self.path(digest), os.O_RDONLY | os.O_CLOEXEC))
+        except FileNotFoundError as error:  # released since
+            raise KeyError(digest) from error
+
+    def distrust(self, digest: bytes) -> None:
+        """Its file is damaged: it does not count as here until it is stored again, or released.
+
+        The file stays until another takes its place, so that after a crash in between it is found damaged again, rather
+        than taken for one that was never here.
+        """
+        with self._lock:
+            self._distrusted.add(digest)
+
     def release(self, digest: bytes) -> None:
         """Forget it; no error when it is not here. Not synced: a crash may bring it back, and costs only space."""
+        self._distrusted.discard(digest)
         try:
             os.unlink(self._name(digest))
         except FileNotFoundError:
             return
         except OSError as error:
-            raise _trouble(f"cannot remove object {digest.hex()[:12]}", self._directory, error) from error
+            raise trouble(f"cannot remove object {digest.hex()[:12]}", self._directory, error) from error
 
     def digests(self) -> Iterator[bytes]:
         """All that are here."""
@@ -155,8 +178,11 @@ class ObjectStore:
                 for rest in sorted(os.listdir(self._directory / fan)):
                     if _REST.fullmatch(rest):
                         digest = bytes.fromhex(fan + rest)
-                        if digest not in self._settling:
+                        if self._counts(digest):
                             yield digest
+
+    def _counts(self, digest: bytes) -> bool:
+        return digest not in self._settling and digest not in self._distrusted
 
     def _name(self, digest: bytes) -> str:
         text = digest.hex()
@@ -174,6 +200,12 @@ class ObjectStore:
                 if os.listdir(self._directory / fan):
                     _sync_directory(self._directory / fan)
         _sync_directory(self._directory)
+
+    def _check_room(self, digest: bytes, size: int) -> None:
+        with self._storing(digest):
+            room = os.statvfs(self._directory)
+            if room.f_bavail * room.f_frsize < size + RESERVE_BYTES:
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     def _write(
         self, temporary: Path, begun: int, digest: bytes, size: int, chunks: Iterable[bytes | memoryview]
@@ -221,6 +253,7 @@ class ObjectStore:
         _sync_directory(Path(name).parent)
         with self._lock:
             self._settling.discard(digest)
+            self._distrusted.discard(digest)
 
     def _make_fan(self, fan: str) -> None:
         if fan not in self._fans:
@@ -234,7 +267,7 @@ class ObjectStore:
         try:
             yield
         except OSError as error:
-            raise _trouble(f"cannot store object {digest.hex()[:12]}", self._directory, error) from error
+            raise trouble(f"cannot store object {digest.hex()[:12]}", self._directory, error) from error
 
 
 def _size(path: Path) -> int:
@@ -256,11 +289,3 @@ def _sync_directory(directory: Path) -> None:
         os.fsync(fd)
     finally:
         os.close(fd)
-
-
-def _trouble(what: str, directory: Path, error: OSError) -> OperatorError:
-    if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        fix = f"free space on the file system of {directory}"
-    else:
-        fix = f"check the file system of {directory} and its permissions"
-    return OperatorError(f"{what} ({error.strerror or error})", fix)

@@ -5,11 +5,12 @@ from __future__ import annotations
 import errno
 from typing import Final
 
+from onefold.disk import lacks
+
 HELD: Final = "a program holds it open for writing; it is replaced once that is closed"
 SPECIAL: Final = "a socket, pipe or device stands there; move it away"
 
 _REASONS = {
-    errno.ENOSPC: "the disk is full; free space",
     errno.EDQUOT: "the disk quota is used up; free space or raise it",
     errno.EEXIST: "a temporary of an earlier run is in the way; restart the node, which keeps it as a stray",
     errno.EACCES: "permission denied; let the user that runs Onefold write in its directory",
@@ -34,5 +35,8 @@ class NotHere(Stop):
     """The content that it needs is not here."""
 
 
-def reason_of(error: OSError) -> str:
+def reason_of(error: OSError, folder: int) -> str:
+    """`folder` is a descriptor of it."""
+    if error.errno == errno.ENOSPC:
+        return "; ".join(lacks(folder))
     return _REASONS.get(error.errno or 0, error.strerror or "failed")

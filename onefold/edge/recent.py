@@ -20,7 +20,8 @@ from pathlib import Path
 import msgspec
 from blake3 import blake3
 
-from onefold.errors import OperatorError
+from onefold.disk import trouble
+from onefold.errors import DiskTrouble
 
 SEGMENT_BYTES = 8 << 20
 """A segment takes no more records once it holds this much."""
@@ -79,7 +80,7 @@ class _Segment:
 class RecentContents:
     """The contents kept in `directory`, which is made if need be. Safe to call from any thread.
 
-    Raises `OperatorError` when the disk is full or fails.
+    Raises `DiskTrouble` when the disk is full or fails.
     """
 
     def __init__(self, directory: Path) -> None:
@@ -172,8 +173,5 @@ class RecentContents:
                 self._places[digest] = (segment, offset, size, head.index)
             offset += size
 
-    def _trouble(self, error: OSError) -> OperatorError:
-        return OperatorError(
-            f"cannot use {self._directory} for recent contents: {error.strerror or error}",
-            "free space, or mend the permissions",
-        )
+    def _trouble(self, error: OSError) -> DiskTrouble:
+        return trouble(f"cannot use {self._directory} for recent contents", self._directory, error)

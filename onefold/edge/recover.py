@@ -39,6 +39,7 @@ from onefold.core.model import (
     Version,
 )
 from onefold.core.paths import META, ROOT_PATH, RelPath
+from onefold.edge.reasons import Stop
 from onefold.edge.workspace import UNFINISHED, Workspace, base_row, kind_of, moved_row, moved_stat, stray_name
 
 _REASON = "it was found among the temporaries after a crash"
@@ -241,7 +242,8 @@ class Recovery:
         if parent is None or self._place(row.parent) != path.parent:
             return
         found = self._stat(parent, path.name)
-        if found is None or not self.space.holds(parent, path.name, row):
+        held = self.space.holds(parent, path.name, row)
+        if found is None or held is None:
             return
         owner = self.base.by_inode(found.ino, found.btime_ns)
         if isinstance(action, Make):
@@ -250,9 +252,9 @@ class Recovery:
         elif found.same_file(action.base.stat) or (found.mode, found.mtime_ns) != _attributes_of(row, found):
             return
         # A new file is complete before it arrives; only what was adopted, and a directory, may lack its attributes.
-        found = self.space.dress(parent, path.name, row)
-        self.places[row.id] = path
-        self._tell(row.id, action, Done(row.id, base_row(row, found)))
+        if (found := self._dress(parent, path.name, row, held)) is not None:
+            self.places[row.id] = path
+            self._tell(row.id, action, Done(row.id, base_row(row, found)))
 
     def _dressed(self, action: Attributes) -> None:
         row, path, base = action.row, action.path, action.base
@@ -262,8 +264,18 @@ class Recovery:
             return
         either = {_attributes_of(row, found), _attributes_of(base, found)}
         modes, mtimes = {mode for mode, _ in either}, {mtime for _, mtime in either}
-        if found.mode in modes and found.mtime_ns in mtimes and self.space.holds(parent, path.name, row):
-            self._tell(row.id, action, Done(row.id, base_row(row, self.space.dress(parent, path.name, row))))
+        if found.mode not in modes or found.mtime_ns not in mtimes:
+            return
+        held = self.space.holds(parent, path.name, row)
+        if held is not None and (found := self._dress(parent, path.name, row, held)) is not None:
+            self._tell(row.id, action, Done(row.id, base_row(row, found)))
+
+    def _dress(self, parent: int, name: bytes, row: Row, held: Stat) -> Stat | None:
+        """The stat of what stands there, with all attributes; None if somebody has put another file there meanwhile."""
+        try:
+            return self.space.dress(parent, name, row, held)
+        except Stop:
+            return None
 
     def _shifted(self, action: Shift) -> None:
         base, path = action.base, action.path

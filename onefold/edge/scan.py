@@ -27,7 +27,8 @@ from pathspec.patterns.gitignore import GitIgnorePatternError
 from onefold import linux
 from onefold.core.model import Absent, BaseRow, Kind, Observed, Present, Stat, Unknown
 from onefold.core.paths import META, RelPath, show
-from onefold.errors import OperatorError
+from onefold.disk import trouble
+from onefold.edge.reread import Rereading
 from onefold.ports import CHANGING, LARGE, Listing
 
 IGNORE_FILE = b".onefoldignore"
@@ -35,6 +36,9 @@ ID_FILE = META + b"/id"
 SMALL_BYTES_MAX = 256 * 1024
 
 _SETTLED_NS = 20_000_000
+_REST_NS = 300_000_000_000
+"""Stores through mmap into a page that is dirty already leave no trace until it is written to the disk: half a minute
+(`vm.dirty_expire_centisecs`) or so. Ten times that, for disks that are busy."""
 _TRIES = 2
 _READ_BYTES = 1 << 20
 _PARENT_TRUST_S = 0.005
@@ -44,7 +48,7 @@ _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW
 _READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
 _NOT_THERE = frozenset((errno.ENOENT, errno.ENOTDIR, errno.ELOOP))
 _SPECIAL = {stat.S_IFSOCK: "socket", stat.S_IFIFO: "pipe", stat.S_IFBLK: "device", stat.S_IFCHR: "device"}
-_MOUNTED = Unknown("another file system is mounted there, which is not replicated: unmount it")
+_MOUNTED = Unknown("another file system is mounted there, which is not replicated; unmount it")
 
 
 class _Session(threading.local):
@@ -65,7 +69,7 @@ class _Session(threading.local):
 class FolderScanner:
     """Implements `ports.Scanner` on the directory `root`. Safe to call from any thread.
 
-    Files up to `small_bytes_max` bytes come with their data. Raises `OperatorError` when `root` cannot be opened.
+    Files up to `small_bytes_max` bytes come with their data. Raises `DiskTrouble` when `root` cannot be opened.
     """
 
     def __init__(self, root: bytes, small_bytes_max: int = SMALL_BYTES_MAX) -> None:
@@ -74,7 +78,7 @@ class FolderScanner:
         try:
             self._root_fd = os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         except OSError as e:
-            raise OperatorError(f"the folder {show(root)} cannot be opened: {e.strerror}", "give a directory") from e
+            raise trouble(f"the folder {show(root)} cannot be opened", Path(os.fsdecode(root)), e) from e
         _, found, self._mount = linux.look_fd(self._root_fd)
         self._root_ino = found.ino
         self._mount_of_files = linux.mount_of_files(self._mount)
@@ -165,6 +169,23 @@ class FolderScanner:
         taken = Stat(seen.ino, seen.btime_ns, seen.mtime_ns, seen.ctime_ns, size, seen.mode)
         data = destination.read_bytes() if size <= self._small_bytes_max else None
         return Present(Kind.FILE, taken, hasher.digest(), data, settled=False)
+
+    def reread(self, path: RelPath) -> FileRereading | Observed:
+        """The file at `path`, to be read again whatever its stat says; or what else stands there."""
+        parent, _, name = path.rpartition(b"/")
+        try:
+            directory = self._parent(parent)
+            try:
+                mode, seen, mount = linux.look(directory, name or b".")
+                if not stat.S_ISREG(mode) or mount != self._mount_of_files:
+                    return self.observe(path, None, False)
+                fd = self._open(directory, name)
+            finally:
+                if not self._session.depth:
+                    self._session.forget()
+        except OSError as e:
+            return self._failed(e)
+        return FileRereading(fd, seen)
 
     def listing(self, path: RelPath) -> Listing | Observed:
         """The names in directory `path`, sorted; or what stands there instead."""
@@ -296,7 +317,7 @@ class FolderScanner:
         if e.errno == errno.EAGAIN:
             return CHANGING  # another process holds a lease on it, and has been told to give it back
         if e.errno in (errno.EACCES, errno.EPERM):
-            return Unknown("permission denied: give the node read access")
+            return Unknown("permission denied; give the node read access")
         return Unknown(f"it cannot be read: {os.strerror(e.errno or errno.EIO)}")
 
     def _missing(self) -> Unknown | None:
@@ -312,6 +333,23 @@ class FolderScanner:
         except OSError as e:
             return Unknown(f"the folder's id file {show(ID_FILE)} cannot be found: {e.strerror}")
         return None
+
+
+class FileRereading(Rereading):
+    """A file of the folder, which was `seen` so, read again."""
+
+    def __init__(self, fd: int, seen: Stat) -> None:
+        super().__init__(fd)
+        self._seen = seen
+
+    def observed(self) -> tuple[Observed, bool]:
+        """What was read, after the last slice; and whether it is at rest (`core.inspect`)."""
+        held = not linux.set_read_lease(self.fd)  # before the last look: who was quicker shows in it
+        now = time.time_ns()
+        if self.size() != self._seen.size or not _is(self._seen, os.fstat(self.fd)):
+            return CHANGING, False
+        old = abs(now - self._seen.mtime_ns) >= _REST_NS and abs(now - self._seen.ctime_ns) >= _REST_NS
+        return Present(Kind.FILE, self._seen, self.digest()), old and not held
 
 
 def _same_content(known: Stat, seen: Stat) -> bool:

@@ -19,7 +19,8 @@ import msgspec
 from onefold import linux
 from onefold.core.model import Kind
 from onefold.core.paths import RelPath, show
-from onefold.errors import OperatorError, UserError
+from onefold.disk import trouble
+from onefold.errors import UserError
 
 _KEPT = "kept"
 _META = "meta.json"
@@ -60,9 +61,7 @@ class Strays:
                     shutil.rmtree(entry)
             self._count = len(list(directory.iterdir()))
         except OSError as error:
-            raise OperatorError(
-                f"cannot keep strays in {directory}: {error.strerror}", "free space, or mend the permissions"
-            ) from error
+            raise trouble(f"cannot keep strays in {directory}", directory, error) from error
 
     def add(self, dir_fd: int, name: bytes, path: RelPath, reason: str) -> None:
         """Take over what stands as `name` in directory `dir_fd`, and once stood at `path`. It is moved, on another file

@@ -48,7 +48,8 @@ class PeerNetwork:
     `members` gives each node's host and control port (bulk is one above); an entry for ourselves is ignored. `server`
     and `client` must verify the other side's certificate, as those of `edge.tls` do, and its `peer_name` reads the
     name out of it.
-    `handler` hears nothing before `start`, and may be set until then.
+    `handler` hears nothing before `start`, and may be set until then. With `closed`, a problem of this node, no peer is
+    dialled or let in, only the command line; each is told why.
     """
 
     def __init__(
@@ -65,9 +66,10 @@ class PeerNetwork:
         peer_name: Callable[[ssl.SSLObject | ssl.SSLSocket], str],
         objects: Objects,
         handler: PeerHandler,
+        closed: Problem | None = None,
     ) -> None:
         others = {name: address for name, address in members.items() if name != node}
-        self.doors = Doors(Hello(folder, node, incarnation, rules), others, server, client, peer_name)
+        self.doors = Doors(Hello(folder, node, incarnation, rules), others, server, client, peer_name, closed)
         self.handler = handler
         self.links: set[Link] = set()
         self._host = host
@@ -100,7 +102,7 @@ class PeerNetwork:
         self._listener = control
         self.spawn(self._accept(control))
         for node in self.doors.members:
-            if self.doors.me.node < node:
+            if self.doors.me.node < node and self.doors.closed is None:
                 self.spawn(self._keep_dialling(node))
 
     async def close(self) -> None:

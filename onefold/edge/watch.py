@@ -16,10 +16,12 @@ import stat
 import struct
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 from onefold import linux
 from onefold.core.messages import Problem
 from onefold.core.paths import META, RelPath, show
+from onefold.disk import trouble
 from onefold.edge.watched import Directory, Move, Place, WatchedTree
 from onefold.errors import OperatorError
 from onefold.ports import Hint
@@ -52,19 +54,20 @@ class InotifyWatcher:
     found: look at everything once, after it. Directories that `ignored(path, True)` hides are not watched; when that
     answer may have changed, call `rewalk`. Not safe to call from two threads at once, but for `problems`.
 
-    Raises `OperatorError` when the kernel gives no inotify instance, or `root` cannot be read.
+    Raises `OperatorError` when the kernel gives no inotify instance, or `root` cannot be read (`DiskTrouble`).
     """
 
     def __init__(self, root: bytes, ignored: Callable[[RelPath, bool], bool] | None = None) -> None:
         self._suspects: dict[Directory, dict[bytes, None]] = {}
         self._hints: dict[Place, int] = {}
-        self._lost = ""
+        self.lost = ""
+        """Why the folder itself must be opened anew; "" while it need not."""
         self._poll_at = 0.0
         self._polled_at: float | None = None
         try:
             self._root_fd = os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         except OSError as e:
-            raise OperatorError(f"{show(root)} cannot be watched: {e.strerror}", "give a folder that is there") from e
+            raise trouble(f"{show(root)} cannot be watched", Path(os.fsdecode(root)), e) from e
         try:
             self._fd = linux.inotify_init()
         except OSError as e:
@@ -94,7 +97,7 @@ class InotifyWatcher:
 
     def problems(self) -> list[Problem]:
         """What cannot be watched, and how to mend it."""
-        found = [Problem(self._lost, "", "put the folder back and restart the node")] if self._lost else []
+        found = [Problem(self.lost, "", "put the folder back")] if self.lost else []
         exhausted = 0
         for (parent, name), number in list(self._tree.troubles.items()):
             path = self._tree.path(parent)
@@ -180,7 +183,7 @@ class InotifyWatcher:
         directory, name = place
         if mask & (linux.IN_IGNORED | linux.IN_UNMOUNT | linux.IN_MOVE_SELF):
             if directory is self._tree.root:
-                self._lost = "the folder itself was removed, renamed or unmounted"
+                self.lost = "the folder itself was removed, renamed or unmounted"
                 self._look_below(place)
             elif mask & linux.IN_IGNORED:
                 self._tree.forget(directory)

@@ -28,8 +28,8 @@ from blake3 import blake3
 from onefold import linux
 from onefold.core.model import BaseRow, Id, Kind, Row, Shift, Stat
 from onefold.core.paths import META, RelPath
+from onefold.disk import trouble
 from onefold.edge.reasons import Stop
-from onefold.errors import OperatorError
 
 UNFINISHED: Final = stat.S_ISVTX
 YOUNG_NS: Final = 20_000_000
@@ -73,6 +73,7 @@ class Workspace:
         self.strays = strays
         self._directories: dict[bytes, int] = {}
         self._unlocked: list[tuple[int, int]] = []
+        self.root = -1
         try:
             self.root = os.open(root, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
             for path in (META, _TEMPORARIES):
@@ -80,10 +81,10 @@ class Workspace:
                     os.mkdir(path, 0o700 if path == _TEMPORARIES else 0o755, dir_fd=self.root)
             self.tmp = linux.open_beneath(self.root, _TEMPORARIES, os.O_RDONLY | os.O_DIRECTORY)
         except OSError as error:
-            raise OperatorError(
-                f"cannot work in the folder {os.fsdecode(root)}: {error.strerror}",
-                "check that it exists, is mounted, and may be written by the user that runs Onefold",
-            ) from error
+            if self.root >= 0:
+                os.close(self.root)
+            place = os.fsdecode(root)
+            raise trouble(f"cannot work in the folder {place}", Path(place), error) from error
 
     def close(self) -> None:
         self.forget()
@@ -199,32 +200,39 @@ class Workspace:
             if mine is not None:
                 os.close(mine)
 
-    def holds(self, dir_fd: int, name: bytes, row: Row | BaseRow) -> bool:
-        """Whether `name` in `dir_fd` has the kind and content of `row`, and nobody can write to it now."""
+    def holds(self, dir_fd: int, name: bytes, row: Row | BaseRow) -> Stat | None:
+        """The stat of `name` in `dir_fd` if it has the kind and content of `row`, and nobody can write to it now."""
         try:
             mode, found = linux.stat_of(dir_fd, name)
             kind = kind_of(mode)
             if kind is not row.kind:
-                return False
+                return None
             if kind is Kind.SYMLINK:
-                return os.readlink(name, dir_fd=dir_fd) == row.content
+                return found if os.readlink(name, dir_fd=dir_fd) == row.content else None
             if kind is Kind.DIRECTORY:
-                return True
+                return found
             if found.size != row.size:
-                return False
+                return None
             fd = os.open(name, _READ, dir_fd=dir_fd)
         except (FileNotFoundError, PermissionError):
-            return False
+            return None
         try:
-            return linux.set_read_lease(fd) and digest_of(fd) == row.content
+            found = linux.fstat_of(fd)[1]
+            return found if linux.set_read_lease(fd) and digest_of(fd) == row.content else None
         finally:
             os.close(fd)
 
-    def dress(self, dir_fd: int, name: bytes, row: Row) -> Stat:
-        """Give what stands there, which `holds` it, the mode of `row`, and a file its mtime; returns its stat then."""
+    def dress(self, dir_fd: int, name: bytes, row: Row, expected: Stat) -> Stat:
+        """Give what stands there the mode of `row`, and a file its mtime; returns its stat then.
+
+        `expected`: what was found to be `row`. Raises `Stop` if another file has taken its place meanwhile, which must
+        not come to look like it.
+        """
         fd = os.open(name, _HANDLE, dir_fd=dir_fd)
         try:
             mode, found = linux.fstat_of(fd)
+            if not found.same_file(expected):
+                raise Stop("another file has just taken its place; it is tried again")
             if row.kind is not Kind.SYMLINK and found.mode != row.mode:
                 special = mode & 0o7000 if row.kind is Kind.DIRECTORY else 0
                 os.chmod(_link(fd), special | row.mode)

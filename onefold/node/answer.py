@@ -14,7 +14,10 @@ from onefold.core.messages import (
     Arrived,
     Ask,
     AskCatalogue,
+    BeginAnew,
     Cluster,
+    Confirm,
+    Confirmed,
     Flush,
     Flushed,
     Forward,
@@ -29,6 +32,7 @@ from onefold.core.messages import (
     Refused,
     Report,
     Taken,
+    Verify,
     Wait,
 )
 from onefold.core.model import COMMANDS_MAX
@@ -42,7 +46,9 @@ from onefold.node.given import Identity, Ports
 from onefold.node.large import LargeContents
 from onefold.node.lead import Elector
 from onefold.node.place import Placer
+from onefold.node.propose import Proposer
 from onefold.node.report import Reporter
+from onefold.node.scrub import Scrubber
 
 CLUSTER_SECONDS = 1.0
 
@@ -59,30 +65,36 @@ class Answerer:
         elector: Elector,
         appender: Appender,
         placer: Placer,
+        proposer: Proposer,
         fetcher: Fetcher,
         giver: Giver,
         large: LargeContents,
         keeper: Keeper,
         reporter: Reporter,
         flusher: Flusher,
+        scrubber: Scrubber,
         reported: Callable[[str, Report], None],
         moved: Callable[[], None],
+        begin_anew: Callable[[], None],
     ) -> None:
         """`reported(peer, report)`: its newest report has come. `moved()`: another node's folder has arrived
-        somewhere, or a node is gone."""
+        somewhere, or a node is gone. `begin_anew()`: give the catalogue up; raises `PeerRefused`."""
         self._who = who
         self._ports = ports
         self._elector = elector
         self._appender = appender
         self._placer = placer
+        self._proposer = proposer
         self._fetcher = fetcher
         self._giver = giver
         self._large = large
         self._keeper = keeper
         self._reporter = reporter
         self._flusher = flusher
+        self._scrubber = scrubber
         self._reported = reported
         self._moved = moved
+        self._begin_anew = begin_anew
 
     # -------------------------------------------------------------------------------------------- what is told
 
@@ -127,10 +139,17 @@ class Answerer:
                 return Flushed(await self._flusher.flush())
             case MoveLeader(node=node):
                 return await self._move_leader(node)
+            case Confirm():
+                return self._confirm()
             case Ask():
                 return await self._cluster()
             case Wait(seconds=seconds):
                 return await self._flusher.wait(seconds)
+            case Verify(run=run, repair=repair, known=known):
+                return self._scrubber.verify(run, repair, known)
+            case BeginAnew():
+                self._begin_anew()
+                return Taken()
         raise PeerRefused(f"{self._who.name} does not know what to do with {type(message).__name__}", "upgrade it")
 
     async def locate(self, digest: bytes) -> Path | bytes | None:
@@ -161,6 +180,13 @@ class Answerer:
                 return Refused(f"{peer} sent content that is not what its digest names")
         self._appender.submit(Proposal(forward.batch, forward.contents))
         return Taken()
+
+    def _confirm(self) -> Message:
+        if self._proposer.guard.looking:
+            return Refused(f"{self._who.name} is still looking through its folder", "ask again in a moment")
+        removals = self._proposer.confirm()
+        self._reporter.change()
+        return Confirmed(removals)
 
     async def _move_leader(self, node: str) -> Message:
         leader = self._elector.leads()

@@ -71,7 +71,16 @@ class Appender:
         self._queue: deque[Proposal] = deque()
         self._waiting: set[Origin] = set()
         self._wake = asyncio.Event()
+        self._permitted = asyncio.Event()
+        self._permitted.set()
         self._problem: Problem | None = None
+
+    def permit(self, permitted: bool) -> None:
+        """Whether anything may be appended just now; what is submitted meanwhile waits."""
+        if permitted:
+            self._permitted.set()
+        else:
+            self._permitted.clear()
 
     def submit(self, proposal: Proposal) -> None:
         """Queue a batch; the same batch queued already is not queued again."""
@@ -90,6 +99,7 @@ class Appender:
             while True:
                 await self._wake.wait()
                 while self._queue:
+                    await self._permitted.wait()
                     pack = self._next_pack()
                     if not await self._append(term, head + 1, pack):
                         return

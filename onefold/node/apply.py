@@ -12,7 +12,8 @@ import structlog
 from onefold.core import wire
 from onefold.core.catalogue import Catalogue
 from onefold.core.model import Applied, Entry, Pack
-from onefold.errors import Bug, PeerError
+from onefold.core.quorum import Quorum
+from onefold.errors import PeerError
 from onefold.ports import CatalogueStore, Log, Objects, Peers, RecentContents
 
 DIGESTS_KEPT = 4096
@@ -32,22 +33,27 @@ class Applier:
         contents: RecentContents,
         objects: Objects,
         peers: Peers,
+        quorum: Quorum,
         wrote: Callable[[Pack], bool],
         applied: Callable[[Entry, Pack, Applied], None],
+        recalled: Callable[[dict[bytes, bytes]], None],
         known: int,
     ) -> None:
-        """`wrote`: whether this node alone wrote a pack, so that its folder holds the contents. `applied` is called
-        after each entry's transaction, before anything else can be applied. `known`: up to this index the contents are
-        in the folder or kept; those of later entries, though applied, a crash of the machine may have taken from every
-        node, and only the log has them."""
+        """`quorum` compares the digests. `wrote`: whether this node alone wrote a pack, so that its folder holds the
+        contents. `applied` is called after each entry's transaction, before anything else can be applied. `known`: up
+        to this index the contents are in the folder or kept; those of later entries, though applied, a crash of the
+        machine may have taken from every node, and only the log has them: they are taken from there, and told to
+        `recalled`."""
         self._log = replicated
         self._catalogue = catalogue
         self._store = store
         self._contents = contents
         self._objects = objects
+        self._quorum = quorum
         self._wrote = wrote
         self._peers = peers
         self._applied = applied
+        self._recalled = recalled
         self._known = min(known, catalogue.index)
         self._changed = asyncio.Event()
         self._expected: dict[bytes, Pack] = {}
@@ -59,7 +65,9 @@ class Applier:
         applied = self._catalogue.index
         async for index, data in self._log.entries(self._known + 1):
             if index <= applied:
-                self._contents.remember(index, (await self._pack(index, wire.decode_entry(data))).contents)
+                contents = (await self._pack(index, wire.decode_entry(data))).contents
+                self._contents.remember(index, contents)
+                self._recalled(contents)
             elif index > self._catalogue.index:
                 entry = wire.decode_entry(data)
                 pack = await self._pack(index, entry)
@@ -91,14 +99,18 @@ class Applier:
             return wire.decode_pack(entry.pack)
         if entry.digest in self._expected:
             return self._expected[entry.digest]
-        while not self._objects.has(entry.digest):
-            sources = sorted(self._peers.connected())
+        while True:
+            if self._objects.has(entry.digest):
+                data = self._objects.read(entry.digest)
+                if wire.content_digest(data) == entry.digest:
+                    return wire.decode_pack(data)
+                log.error("the pack of an entry is damaged here", index=index)
+                self._objects.distrust(entry.digest)
             try:
-                await self._peers.fetch(entry.digest, entry.size, sources)
+                await self._peers.fetch(entry.digest, entry.size, sorted(self._peers.connected()))
             except PeerError as error:
                 log.warning("the pack of an entry is not to be had yet", index=index, error=str(error))
                 await asyncio.sleep(FETCH_RETRY_SECONDS)
-        return wire.decode_pack(self._objects.read(entry.digest))
 
     def _apply(self, index: int, entry: Entry, pack: Pack) -> None:
         catalogue = self._catalogue
@@ -114,20 +126,16 @@ class Applier:
         self._applied(entry, pack, applied)
 
     def _note_digest(self) -> None:
-        self._digests[self._catalogue.index] = self._catalogue.digest.to_bytes(32, "big")
+        index, digest = self._catalogue.index, self._catalogue.digest.to_bytes(32, "big")
+        self._digests[index] = digest
         if len(self._digests) > DIGESTS_KEPT:
             self._digests.popitem(last=False)
+        self._quorum.reach(index, digest)
 
     def newest_digests(self, count: int) -> tuple[tuple[int, bytes], ...]:
         """The catalogue's digests at the newest `count` indices, oldest first."""
         return tuple(islice(reversed(self._digests.items()), count))[::-1]
 
-    def check(self, peer: str, digests: tuple[tuple[int, bytes], ...]) -> None:
-        """Compare a peer's digests with ours at the same indices (G1). Raises `Bug` when they differ."""
-        for index, digest in digests:
-            if self._digests.get(index, digest) != digest:
-                raise Bug(
-                    f"the catalogue at index {index} differs from that of {peer}",
-                    "this node stopped proposing and materialising; compare the nodes' digests with `onefold status`, "
-                    "then delete the state directory of the odd one and start it again",
-                )
+    def compare(self, peer: str, digests: tuple[tuple[int, bytes], ...]) -> None:
+        """A peer has told its newest digests."""
+        self._quorum.hear(peer, digests, self._digests)

@@ -46,6 +46,9 @@ class Agenda:
     def __bool__(self) -> bool:
         return bool(self._due)
 
+    def __contains__(self, path: RelPath) -> bool:
+        return path in self._due or path in self._taken
+
     def hint(self, hints: Iterable[Hint], now: float, soon: float) -> None:
         """The watcher's word, heard `now`. Complete changes are due at `soon`, all else after a quiet."""
         quiet = now + self._quiet_seconds

@@ -5,10 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Iterable
 
-import structlog
-
 from onefold.core.model import Entry, Kind, Pack, Put
-from onefold.errors import OnefoldError
 from onefold.ports import Clock, Objects, RecentContents
 
 QUIET_SECONDS = 3.0
@@ -16,8 +13,6 @@ QUIET_SECONDS = 3.0
 WAIT_SECONDS_MAX = 20.0
 """… but no longer than this."""
 CHECK_SECONDS = 1.0
-
-log = structlog.get_logger()
 
 
 class Keeper:
@@ -92,6 +87,16 @@ class Keeper:
                 del self._pinned[digest]
                 self._named[digest] = index
 
+    def needs(self, digest: bytes) -> bool:
+        """Whether this node has promised to keep the object, or will be asked for it."""
+        held = digest in self._pinned or digest in self._restored
+        return held or digest in self._named or digest in self._packs
+
+    def let_go(self, digest: bytes) -> None:
+        """The object was fetched for something that is done by now."""
+        if not self.needs(digest):
+            self._objects.release(digest)
+
     def _unpin(self, digest: bytes) -> None:
         self._pinned.pop(digest, None)
         self._restored.discard(digest)
@@ -123,11 +128,8 @@ class Keeper:
             if index != seen:
                 seen, changed = index, now
             if now - changed >= QUIET_SECONDS or now - waiting >= WAIT_SECONDS_MAX:
-                try:
-                    await asyncio.to_thread(self._sync)
-                except (OSError, OnefoldError) as error:
-                    log.error("the disk could not be synced", error=str(error))
-                    continue
+                # A failure is the node's: what the disk has lost of it, the next sync would not tell.
+                await asyncio.to_thread(self._sync)
                 self.durable = index
                 self._completed(index)
                 waiting = now

@@ -15,7 +15,7 @@ from onefold.core.messages import Give, Given, Problem
 from onefold.core.model import Id
 from onefold.core.paths import show
 from onefold.errors import ContentMismatch, OperatorError, PeerError
-from onefold.node.waiting import pause_seconds
+from onefold.node.waiting import retry_seconds
 from onefold.ports import BaseStore, Objects, Peers, RecentContents, Spawn
 
 SMALL_BYTES_MAX = 1 << 20
@@ -28,6 +28,8 @@ HERE_BYTES_MAX = 32 << 20
 """No more is asked for while so much is here that the folder has not taken yet."""
 RETRY_SECONDS_MIN = 0.02
 RETRY_SECONDS_MAX = 5.0
+PATIENCE = 6
+"""So often what has no room here is tried before nobody waits for it any more."""
 
 EMPTY = wire.content_digest(b"")
 
@@ -76,13 +78,20 @@ class Fetcher:
         self._flying: dict[bytes, _Wanted] = {}  # small, asked for; or large
         self._asked: set[str] = set()  # peers that are being asked
         self._barren: set[str] = set()  # peers that had nothing of what they were asked for
+        self._examined: set[bytes] = set()  # objects that are being read again
         self._fruitless = 0
         self._later: asyncio.TimerHandle | None = None
         self._problem: Problem | None = None
+        self._stuck: set[bytes] = set()
 
     def __len__(self) -> int:
         """How many contents are on their way."""
         return len(self._queue) + len(self._flying)
+
+    @property
+    def stuck(self) -> int:
+        """How many of them have no room here, which a problem tells: nobody need wait for those."""
+        return len(self._stuck)
 
     def problems(self) -> list[Problem]:
         """What only a person can mend."""
@@ -106,6 +115,8 @@ class Fetcher:
             if digest not in self._here:
                 self._here[digest] = data
                 self._here_bytes += len(data)
+            if digest in self._queue:
+                self._arrived(self._queue.pop(digest).ids)
 
     def placed(self, digests: Iterable[bytes]) -> None:
         """The folder has taken these, as far as can be told; who wants them besides asks again."""
@@ -174,7 +185,7 @@ class Fetcher:
                 self._spawn(self._ask(peer, digests))
         if self._queue and not self._asked and self._later is None:
             self._fruitless += 1
-            delay = pause_seconds(self._fruitless, RETRY_SECONDS_MIN, RETRY_SECONDS_MAX)
+            delay = retry_seconds(self._fruitless, RETRY_SECONDS_MIN, RETRY_SECONDS_MAX)
             self._later = asyncio.get_running_loop().call_later(delay, self._once_more)
 
     def _once_more(self) -> None:
@@ -236,17 +247,38 @@ class Fetcher:
         tries = 0
         while not self._superseded(digest):
             try:
-                if not await self.make_object(digest, size):
-                    await self._peers.fetch(digest, size, sorted(self._peers.connected()))
+                await self.obtain(digest, size)
                 break
             except (PeerError, OperatorError) as error:
                 tries += 1
                 log.warning("content is not to be had yet", digest=digest.hex(), error=str(error))
                 if isinstance(error, OperatorError):  # a full disk, say
                     self._problem = Problem(error.what, "", error.fix)
-                await asyncio.sleep(pause_seconds(tries, RETRY_SECONDS_MIN, RETRY_SECONDS_MAX))
+                    if tries == PATIENCE:
+                        self._stuck.add(digest)
+                        self._arrived(self._flying[digest].ids)  # who waited can see that it is stuck
+                await asyncio.sleep(retry_seconds(tries, RETRY_SECONDS_MIN, RETRY_SECONDS_MAX))
         self._problem = None
+        self._stuck.discard(digest)
         self._arrived(self._flying.pop(digest).ids)
+
+    async def obtain(self, digest: bytes, size: int) -> None:
+        """Have the content as an object, wherever it is from. Raises `PeerError` and `OperatorError`."""
+        if not self._objects.has(digest) and not await self.make_object(digest, size):
+            await self._peers.fetch(digest, size, sorted(self._peers.connected()))
+
+    def examine(self, id: Id, digest: bytes) -> None:
+        """What `id` needs was not placed, perhaps because the object is damaged: then it is to be had elsewhere."""
+        if digest not in self._here and digest not in self._examined and self._objects.has(digest):
+            self._examined.add(digest)
+            self._spawn(self._examine(id, digest))
+
+    async def _examine(self, id: Id, digest: bytes) -> None:
+        if not await asyncio.to_thread(_is_sound, self._objects, digest):
+            log.error("an object is damaged", digest=digest.hex())
+            self._objects.distrust(digest)
+            self._arrived((id,))
+        self._examined.discard(digest)
 
     async def make_object(self, digest: bytes, size: int) -> bool:
         """Make an object of what this node has in its folder, or keeps of recent packs; whether it could."""
@@ -261,6 +293,22 @@ class Fetcher:
             except (OSError, ContentMismatch) as error:
                 log.info("a copy in the folder has changed", path=show(path), error=str(error))
         return False
+
+
+def _is_sound(objects: Objects, digest: bytes) -> bool:
+    """Whether the object, read again, is what its digest names. One that is not here is not damaged."""
+    try:
+        reading = objects.reread(digest)
+    except KeyError:
+        return True
+    try:
+        while reading.step():
+            pass
+        return reading.digest() == digest
+    except OSError:
+        return False
+    finally:
+        reading.close()
 
 
 def chunks(path: bytes | Path) -> Iterator[bytes]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -28,7 +28,10 @@ LOCATE_SLICE = 32
 class Giver:
     """Answers those who catch up. One copy of the catalogue is taken by a peer at a time."""
 
-    def __init__(self, who: Identity, ports: Ports, catalogue: Catalogue, large: LargeContents) -> None:
+    def __init__(
+        self, who: Identity, ports: Ports, catalogue: Catalogue, large: LargeContents, distrust: Callable[[], str]
+    ) -> None:
+        """`distrust`: why the catalogue cannot be trusted, "" when it can."""
         self._name = who.name
         self._root = os.fsdecode(who.root)
         self._objects = ports.objects
@@ -36,12 +39,15 @@ class Giver:
         self._base = ports.base
         self._catalogue = catalogue
         self._large = large
+        self._distrust = distrust
         self._copies: dict[str, Copy] = {}
 
     # -------------------------------------------------------------------------------------------- the catalogue
 
     def page(self, peer: str, asked: AskCatalogue) -> CataloguePage:
         """Raises `PeerRefused` when that page cannot be given (any more): the peer begins anew."""
+        if distrust := self._distrust():
+            raise PeerRefused(f"{self._name} does not give its catalogue: {distrust}", "ask another node")
         if not asked.index:
             self._copies[peer] = Copy(self._catalogue)
         copy = self._copies.get(peer)

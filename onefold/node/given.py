@@ -40,7 +40,8 @@ class Ports(msgspec.Struct, frozen=True):
 class Identity(msgspec.Struct, frozen=True):
     """Who a node is, and its settings. `voters` in the order in which they take over; `members` are all. `copies`: a
     directory for copies of files that never rest. `quiet_seconds`: how long an open file must be quiet before it is
-    looked at. `entries_kept`: of the log, for nodes that are away."""
+    looked at. `entries_kept`: of the log, for nodes that are away. `scrub_days`: in which everything is read again once
+    (0: never)."""
 
     name: str
     incarnation: int
@@ -52,3 +53,4 @@ class Identity(msgspec.Struct, frozen=True):
     entries_kept: int
     voters: tuple[str, ...]
     members: tuple[str, ...]
+    scrub_days: int = 0

@@ -82,6 +82,8 @@ class Elector:
         self._started = clock.now()
         self._from_before = True  # if the key says that we lead, we did so in an earlier run
         self.leader: Leader | None = None
+        self.fit = True
+        """Whether this node may lead at all: `stand_down` and `stand_up` say so."""
         self.active = 0
         """The term that this node leads and appends in; 0 when it does not, or has not caught up yet."""
 
@@ -94,6 +96,20 @@ class Elector:
         if self.leader is None or (self.leader.node == self._me and not self.active):
             return ""
         return self.leader.node
+
+    def stand_down(self) -> None:
+        """This node's catalogue is not to be trusted: it gives leadership up, and takes none."""
+        self.fit = False
+        if self._leading is not None and self.leader is not None:
+            self._leading.cancel()
+            self.active = 0
+            self._leading = self._spawn(self._give_up(self.leader))
+        self._wake.set()
+
+    def stand_up(self) -> None:
+        """It may lead again."""
+        self.fit = True
+        self._wake.set()
 
     # -------------------------------------------------------------------------------------------- following
 
@@ -128,7 +144,7 @@ class Elector:
         if leader is not None:
             log.info("leader", node=leader.node, term=leader.term, reason=leader.reason)
             if leader.node == self._me:
-                self._leading = self._spawn(self._lead(leader))
+                self._leading = self._spawn(self._lead(leader) if self.fit else self._give_up(leader))
         self._moved.set()
         self._changed(leader, deposed)
         self._wake.set()
@@ -141,9 +157,16 @@ class Elector:
         self._changed(leader, 0)
         await self._appender.lead(leader.term, head)
         self.active = 0
+        await self._give_up(leader)
+
+    async def _give_up(self, leader: Leader) -> None:
+        """Until another leads, which cancels this: a key that is still ours would keep everyone waiting."""
         log.warning("no longer leading", term=leader.term)
-        # Until another leads, which cancels this: a key that is still ours would keep everyone waiting.
         await self._insist(lambda: self._log.resign(leader.term), "could not resign yet")
+        # Nobody may tell: the late answer to our takeover may have brought us here after the end of that term was told.
+        if self.leader == leader:
+            self._leading = None
+            self._note(None)
 
     async def _insist(self, ask: Callable[[], Awaitable[T]], refused: str) -> T:
         """What the log answers, however often it must be asked; `refused` is logged each time that it does not."""
@@ -184,7 +207,7 @@ class Elector:
         elif starting:
             return
         await self._clock.sleep(STAGGER_SECONDS * self._before_me())
-        if self.leader == leader and not (leader is not None and self._reachable(leader.node)):
+        if self.fit and self.leader == leader and not (leader is not None and self._reachable(leader.node)):
             self._from_before = False  # the key may show what we write before we hear that it was written
             self._note(await self._log.take(self._me, leader.term if leader else 0, "failover" if leader else "start"))
 

@@ -12,22 +12,26 @@ from onefold.core.catalogue import Catalogue
 from onefold.core.messages import Problem, Report
 from onefold.core.model import Applied, Entry, Id, Pack
 from onefold.core.paths import ROOT_PATH, RelPath
-from onefold.errors import Bug, LogTrimmed, OperatorError, PeerError, UserError
+from onefold.core.quorum import Quorum, Standing
+from onefold.errors import Bug, LogTrimmed, LogUnavailable, OperatorError, PeerError, PeerRefused, UserError
 from onefold.node.answer import Answerer
 from onefold.node.append import Appender
 from onefold.node.apply import Applier
 from onefold.node.catch_up import CatchUp
 from onefold.node.durable import Keeper
+from onefold.node.examine import Examiner
 from onefold.node.fetch import Fetcher
 from onefold.node.flush import Flusher
 from onefold.node.give import Giver
 from onefold.node.given import Identity, Ports
+from onefold.node.guard import Guard
 from onefold.node.hold import Holder
 from onefold.node.large import LargeContents
 from onefold.node.lead import Elector
 from onefold.node.place import Placer
 from onefold.node.propose import Proposer, Stance
-from onefold.node.report import Reporter, first_path
+from onefold.node.report import Reporter, brief, first_path
+from onefold.node.scrub import Scrubber
 from onefold.node.sweep import Sweeper
 from onefold.node.trim import Trimmer, trim_point
 from onefold.ports import Hint, Leader
@@ -35,6 +39,10 @@ from onefold.ports import Hint, Leader
 DIGESTS_TOLD = 16
 DRAIN_SECONDS = 1.0
 STOP_SECONDS = 3.0
+REPAIR = "run `onefold verify --repair`"
+LAST_ANSWER_SECONDS = 0.2
+"""How long an answer may take to leave before the node begins anew."""
+RETRY_SECONDS = 0.2
 
 log = structlog.get_logger()
 
@@ -43,16 +51,27 @@ class Renewed(Exception):
     """The catalogue is another one now: the node must start anew on what is on disk."""
 
 
+class CatalogueGivenUp(Renewed):
+    """The catalogue on disk is to be discarded before that."""
+
+
 class Node:
     """One node. `run` lives until it is cancelled, or until something breaks that a restart must mend."""
 
-    def __init__(self, who: Identity, ports: Ports, catalogue: Catalogue, joined: bool, durable: int) -> None:
+    def __init__(
+        self, who: Identity, ports: Ports, catalogue: Catalogue, joined: bool, durable: int, held: int = 0
+    ) -> None:
+        """`held`: how many files and directories the base has."""
         self.who = who
         self._ports = ports
         self._catalogue = catalogue
         self._joined = joined
         self._stopping = False
-        self._diverged: Problem | None = None
+        self._behind = ports.base.behind
+        self._unplaced: Iterable[Id] = ()
+        self._damaged = False
+        self._standing = Standing.SOUND
+        self.quorum = Quorum(who.name, who.voters)
         self._group = asyncio.TaskGroup()
         voters = frozenset(who.voters)
         holder = Holder(who.name, voters, ports.peers)
@@ -64,8 +83,10 @@ class Node:
             ports.contents,
             ports.objects,
             ports.peers,
+            self.quorum,
             self._wrote,
             self._applied,
+            lambda contents: self.fetcher.bring(contents),
             catalogue.index if joined else max(durable, ports.catalogue.copied),
         )
         self.catch_up = CatchUp(
@@ -105,6 +126,7 @@ class Node:
             self._caught_up,
             lambda path: self.sweeper.doubt(path),
             lambda: self.sweeper.hurry(),
+            Guard(who.name, held, ports.base.path),
             self._spawn,
         )
         self.sweeper = Sweeper(ports.base, ports.scanner, ports.clock, self.proposer.at_leisure, self.proposer.look_at)
@@ -144,24 +166,46 @@ class Node:
             self._synced,
             durable,
         )
+        self.examiner = Examiner(
+            ports,
+            catalogue,
+            self.placer,
+            self.keeper,
+            self._look_at,
+            self.proposer.pending,
+            self.sweeper.doubts,
+        )
+        self.scrubber = Scrubber(
+            self.examiner,
+            ports.base,
+            ports.clock,
+            who.scrub_days,
+            lambda: catalogue.files,
+            self._distrust,
+            self._damage,
+            self._spawn,
+        )
         self.trimmer = Trimmer(
             ports.log, ports.clock, who.entries_kept, lambda: self.elector.active, self._trim_point, self._trimmed
         )
-        self.giver = Giver(who, ports, catalogue, self.large)
+        self.giver = Giver(who, ports, catalogue, self.large, self._distrust)
         self.answerer = Answerer(
             who,
             ports,
             self.elector,
             self.appender,
             self.placer,
+            self.proposer,
             self.fetcher,
             self.giver,
             self.large,
             self.keeper,
             self.reporter,
             self.flusher,
+            self.scrubber,
             self._reported,
             self._moved,
+            self._give_up_catalogue,
         )
 
     # -------------------------------------------------------------------------------------------- life
@@ -176,7 +220,8 @@ class Node:
         self.keeper.restore(
             self._catalogue.index, self._ports.catalogue.packs(), lambda digest: bool(is_placed(digest))
         )
-        self.placer.want(unplaced)
+        self._unplaced = unplaced
+        self._take_stand()
         self.proposer.hint([Hint(ROOT_PATH, True, False, True)])
         loop = asyncio.get_running_loop()
         loop.add_reader(self._ports.watcher.fileno(), self._drain)
@@ -186,10 +231,11 @@ class Node:
                     self._follow(),
                     self.elector.follow(),
                     self.elector.run(),
-                    self.placer.run(),
+                    self._place(),
                     self.proposer.run(),
                     self.sweeper.run(),
                     self.sweeper.resolve(),
+                    self.scrubber.run(),
                     self.reporter.run(),
                     self.keeper.run(),
                     self.trimmer.run(),
@@ -198,6 +244,22 @@ class Node:
                     self._spawn(_endless(station))
         finally:
             loop.remove_reader(self._ports.watcher.fileno())
+
+    async def _place(self) -> None:
+        """Place for ever. A node without a base does so only from where the log is now: its catalogue may be older than
+        what stands in its folder, which must not go back (G4)."""
+        if not self._joined:
+            await self.applier.reach(await self._head())
+        await self.placer.run()
+
+    async def _head(self) -> int:
+        """The index of the log's newest entry, once the log answers."""
+        while True:
+            try:
+                return await self._ports.log.head()
+            except LogUnavailable as error:
+                log.warning("the log does not answer", error=str(error))
+                await self._ports.clock.sleep(RETRY_SECONDS)
 
     async def _follow(self) -> None:
         """Follow the log for ever; where it does not reach back far enough, take over from a peer, and start anew."""
@@ -230,10 +292,11 @@ class Node:
         self.proposer.hint(self._ports.watcher.drain())
 
     async def _keep_draining(self) -> None:
-        """Directories without a watch are polled by `drain`, which must be called for that."""
+        """What no event tells, every second: directories without a watch are polled by `drain`."""
         while True:
             await self._ports.clock.sleep(DRAIN_SECONDS)
             self._drain()
+            self.proposer.retry()
             self.keeper.release(self._durable_of_voters(), len(self.who.voters))
 
     # -------------------------------------------------------------------------------------------- the flow
@@ -257,9 +320,13 @@ class Node:
         agreed = self.proposer.land(pack, applied)
         if seeding and self._catalogue.seeded and self.proposer.flight is None:
             self._join()
-        self.placer.note(pack, applied, self._wrote(pack), agreed)
+        if not self._behind:
+            self.placer.note(pack, applied, self._wrote(pack), agreed)
         self.keeper.applied(applied.index, entry, pack)
         self.giver.applied(applied)
+        self.examiner.applied(applied.changes)
+        if self._behind or self.quorum.since() >= 0:
+            self._take_stand()
         self._advance()
 
     def _in_place(self, index: int) -> None:
@@ -278,14 +345,8 @@ class Node:
         self.flusher.advance()
 
     def _reported(self, peer: str, report: Report) -> None:
-        try:
-            self.applier.check(peer, report.digests)
-        except Bug as error:
-            if self._diverged is None:
-                log.error("diverged", error=str(error))
-                self._diverged = Problem(error.what, "", error.fix)
-                self.placer.halt()
-                self.reporter.change()
+        self.applier.compare(peer, report.digests)
+        self._take_stand()
         self.proposer.advance()
 
     def _advance(self) -> None:
@@ -318,12 +379,64 @@ class Node:
 
     # -------------------------------------------------------------------------------------------- what it may do
 
+    def _take_stand(self) -> None:
+        """Whether this node's catalogue can be trusted may be known better by now: go on, or stop (G1).
+
+        It is not when it is damaged or odd, nor while it is made anew and still older than the folder: whatever it does
+        not know yet would be removed from there.
+        """
+        if self._unplaced and self._catalogue.index >= self._behind:
+            if self._behind:
+                self._behind = self._ports.base.behind = 0
+            unplaced, self._unplaced = self._unplaced, ()
+            self.placer.want(unplaced)
+        standing = Standing.ODD if self._damaged else self.quorum.standing()
+        if standing is not self._standing:
+            log.error("standing", standing=standing.name, differs_from=self.quorum.odd(), damaged=self._damaged)
+            self._standing = standing
+            self.appender.permit(standing is Standing.SOUND)
+            if standing is Standing.ODD:
+                self.elector.stand_down()
+            else:
+                self.elector.stand_up()
+            self.reporter.change()
+        if self._is_trusted() == self.placer.halted:
+            if self.placer.halted:
+                self.placer.go_on()
+            else:
+                self.placer.halt()
+            self.proposer.stance_changed()
+
+    def _is_trusted(self) -> bool:
+        return self._standing is Standing.SOUND and not self._behind
+
+    def _damage(self) -> None:
+        """The rows of the catalogue are not those that its digest is of: it stops, as one that is odd."""
+        self._damaged = True
+        self._take_stand()
+
+    def _give_up_catalogue(self) -> None:
+        """Begin anew with an empty catalogue, to be filled from the log; the folder stays as it is until then.
+
+        Raises `PeerRefused` when this node is not known to be the odd one.
+        """
+        if self._standing is not Standing.ODD:
+            raise PeerRefused(
+                f"the catalogue of {self.who.name} is not known to be the odd one", "see `onefold status`"
+            )
+        self._ports.base.behind = self._catalogue.index
+        self._spawn(self._begin_anew())
+
+    async def _begin_anew(self) -> None:
+        await self._ports.clock.sleep(LAST_ANSWER_SECONDS)
+        raise CatalogueGivenUp
+
     def _leader(self) -> str:
         return self.elector.leads()
 
     def _stance(self) -> Stance:
         leader = self._leader()
-        if self._diverged is not None or not leader:
+        if not self._is_trusted() or not leader:
             return Stance.WAIT
         lead = leader == self.who.name
         if not lead and not self._says_that_it_leads(leader):
@@ -368,7 +481,8 @@ class Node:
             self.keeper.term_began(leader.term)
         if deposed and leader is not None and leader.node != self.who.name:
             self._drain()
-            self.proposer.deposed(deposed)
+            if self._is_trusted():
+                self.proposer.deposed(deposed)
         self.proposer.stance_changed()
         self._advance()
         self.reporter.change()
@@ -398,17 +512,44 @@ class Node:
             problems=tuple(self._problems()),
             reaches=tuple(sorted(self._ports.peers.connected())),
             preferred=self.who.preferred,
-            ready=self._joined and self._catalogue.seeded and bool(self._leader()) and not self._stopping,
+            ready=self._is_ready(),
+            missing=self.proposer.guard.asking,
             progress=self.catch_up.progress() or self.placer.progress(),
+            mended=self.scrubber.mended,
         )
+
+    def _is_ready(self) -> bool:
+        known = self._joined and self._catalogue.seeded and bool(self._leader())
+        return known and self._is_trusted() and not self._stopping
 
     def _problems(self) -> list[Problem]:
         found = [*self._ports.log.problems(), *self._ports.watcher.problems(), *self._ports.peers.problems()]
         found += [*self.proposer.problems(), *self.large.problems(), *self.appender.problems()]
         found += [*self.catch_up.problems(), *self.fetcher.problems(), *self.placer.problems()]
-        if self._diverged is not None:
-            found.insert(0, self._diverged)
-        return found
+        found += self.scrubber.problems()
+        odd = self.quorum.odd() if self._standing is Standing.SOUND else []
+        found[:0] = [Problem(f"the catalogue of {node} differs from that of the majority", "", REPAIR) for node in odd]
+        distrust = self._divergence()
+        return brief(found if distrust is None else [distrust, *found])
+
+    def _distrust(self) -> str:
+        """Why this node's catalogue cannot be trusted; "" when it can."""
+        found = self._divergence()
+        return "" if found is None else found.what
+
+    def _divergence(self) -> Problem | None:
+        if self._damaged:
+            return Problem("the catalogue of this node is damaged, so it has stopped", "", REPAIR)
+        odd = ", ".join(self.quorum.odd())
+        if self._standing is Standing.ODD:
+            return Problem(f"the catalogue of this node differs from that of {odd}, so it has stopped", "", REPAIR)
+        if self._standing is Standing.UNDECIDED:
+            what = f"the catalogue of this node differs from that of {odd}, and no majority agrees, so it waits"
+            return Problem(what, "", "start the voters that are down; then " + REPAIR)
+        if self._behind:
+            what = f"the catalogue is made anew from the log, {self._catalogue.index} of {self._behind} entries so far"
+            return Problem(what, "", "wait; the folder stays as it is until then")
+        return None
 
 
 async def _endless(station: Coroutine[Any, Any, None]) -> None:

@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
+import msgspec
 import structlog
 
 from onefold.core.messages import Problem, Progress
 from onefold.core.model import (
+    NEVER,
     ROOT,
     Action,
     Applied,
@@ -26,13 +28,15 @@ from onefold.core.model import (
     Pack,
     Replace,
     Result,
+    Row,
     Shift,
+    index_of,
 )
 from onefold.core.paths import RelPath, show
 from onefold.core.plan import plan
 from onefold.core.views import RowView
 from onefold.node.fetch import Fetcher
-from onefold.node.waiting import pause_seconds
+from onefold.node.waiting import retry_seconds
 from onefold.ports import BaseStore, Materialiser
 
 SLICE = 256
@@ -46,6 +50,8 @@ INLINE_BYTES_MAX = 1 << 20
 """A slice that writes more is carried out in a thread."""
 RETRY_SECONDS_MIN = 0.02
 RETRY_SECONDS_MAX = 5.0
+REFUSED_SECONDS = 1.0
+"""After so long, what could not be kept aside is looked at again."""
 PATIENCE = 6
 """Tries after which a path that still differs is a problem for a person to see; `in_place` no longer waits for it."""
 
@@ -89,7 +95,7 @@ class Placer:
         self._wake = asyncio.Event()
         self._tries: dict[Id, int] = {}
         self._problems: dict[Id, Problem] = {}
-        self._halted = False
+        self.halted = False
         self._most = 0
         self.in_place = -1
         self.epoch = 0
@@ -115,16 +121,28 @@ class Placer:
         self._wake.set()
 
     def halt(self) -> None:
-        """Touch the folder no more: the catalogue cannot be trusted."""
-        self._halted = True
+        """Touch the folder no more: the catalogue cannot be trusted, or is older than the folder."""
+        self.halted = True
+
+    def go_on(self) -> None:
+        """The catalogue can be trusted."""
+        self.halted = False
+        self._wake.set()
 
     def problems(self) -> list[Problem]:
         return list(self._problems.values())
 
+    def is_due(self, committed: Row | None) -> bool:
+        """Whether what is `committed` (None: nothing any more) should be in the folder by now."""
+        if committed is None:
+            return not self.busy
+        return index_of(max(committed.version, committed.placed)) <= self.in_place
+
     @property
     def busy(self) -> bool:
         """Whether the folder is still being brought to the catalogue."""
-        return bool(self._left or self._discards or any(t < PATIENCE for t in self._tries.values()))
+        left = self._left - self._fetcher.stuck
+        return bool(left or self._discards or any(t < PATIENCE for t in self._tries.values()))
 
     @property
     def _left(self) -> int:
@@ -145,9 +163,9 @@ class Placer:
         while True:
             await self._wake.wait()
             self._wake.clear()
-            if self._halted:
+            if self.halted:
                 continue
-            while (self._dirty or self._discards or self._may_take_up()) and not self._halted:
+            while (self._dirty or self._discards or self._may_take_up()) and not self.halted:
                 await self._round()
             if not self.busy:
                 self._fetcher.clear()
@@ -210,13 +228,7 @@ class Placer:
 
     async def _carry_out(self, actions: list[Action]) -> None:
         async with self.folder:
-            self._base.open_intents([(0, self._materialiser.intents(actions))])
-            self.epoch += 1
-            keep = self._keep_edits()
-            if sum(map(_bytes, actions)) > INLINE_BYTES_MAX:
-                results = await asyncio.to_thread(self._materialiser.run, actions, self._fetcher.get, keep)
-            else:
-                results = self._materialiser.run(actions, self._fetcher.get, keep)
+            results = await self._run(actions, self._keep_edits())
             with self._base.transaction():
                 self._base.close_intents()
                 self._dirty |= store(self._base, self._rows(actions, results))
@@ -225,6 +237,44 @@ class Placer:
                 for action, result in zip(actions, results, strict=True)
                 if isinstance(action, Make | Replace) and isinstance(result, Done)
             )
+
+    async def _run(self, actions: list[Action], keep_edits: bool) -> list[Result]:
+        """Carry `actions` out; the caller holds `folder`, and puts into the base what came of it."""
+        self._base.open_intents([(0, self._materialiser.intents(actions))])
+        self.epoch += 1
+        if sum(map(_bytes, actions)) > INLINE_BYTES_MAX:
+            return await asyncio.to_thread(self._materialiser.run, actions, self._fetcher.get, keep_edits)
+        return self._materialiser.run(actions, self._fetcher.get, keep_edits)
+
+    async def replace_damaged(self, row: BaseRow) -> bool:
+        """The disk damaged what stands in the folder for `row`: bring the committed version; its bytes become a stray.
+
+        Answers whether that was done; not when the row is not what is committed, or changes meanwhile. Until it is
+        done, the base stays as it is: its stat still holds, so that nobody takes the damage for an edit, also after a
+        crash. Raises `PeerError` and `OperatorError` when the content is not to be had.
+        """
+        committed = self._catalogue.get(row.id)
+        if committed is None or (committed.version, committed.content) != (row.version, row.content):
+            return False
+        await self._fetcher.obtain(row.content, row.size)
+        async with self.folder:
+            if self.halted or self._base.get(row.id) != row or self._catalogue.get(row.id) != committed:
+                return False
+            results = await self._run([Replace(committed, self._base.path(row.id), _given_up(row))], False)
+            done = results[0]
+            with self._base.transaction():
+                self._base.close_intents()
+                if isinstance(done, Done):
+                    self._dirty |= store(self._base, {row.id: done.base})
+        return isinstance(done, Done)
+
+    async def relearn(self, row: BaseRow) -> None:
+        """The base's `row` is wrong about the version that stands there: bring that version again."""
+        async with self.folder:
+            if self._base.get(row.id) == row:
+                with self._base.transaction():
+                    self._base.put(msgspec.structs.replace(row, version=NEVER))
+        self.want([row.id])
 
     def recovered(self, done: Sequence[tuple[Action, Result]]) -> None:
         """What the last run before a crash had carried out: into the base, before anything else is done."""
@@ -238,7 +288,7 @@ class Placer:
         rows: dict[Id, BaseRow | None] = {}
         lost: list[Id] = []
         for action, result in zip(actions, results, strict=True):
-            if isinstance(action, Make) and isinstance(result, Done) and self._is_elsewhere(result.base, rows):
+            if isinstance(action, Make) and isinstance(result, Done) and self._has_no_place(result.base, rows):
                 result = Edited(action.row.id, action.path)
             if isinstance(result, Done):
                 if isinstance(action, Aside) and result.base is None:
@@ -247,7 +297,7 @@ class Placer:
                     continue
                 if isinstance(action, Replace) and action.base.id != action.row.id:
                     rows[action.base.id] = None
-                rows[result.id] = result.base
+                rows[result.id] = self._moved(action, result.base) if isinstance(action, Shift) else result.base
                 if result.adopted and isinstance(action, Make):
                     self._look_into(action.path)
                 for id in _subjects(action):
@@ -261,32 +311,55 @@ class Placer:
                 lost.append(action.base.id)  # what was moved is kept aside, and made anew where it belongs
                 if action.source is not None:
                     self._look_again(action.source)
-            self._look_again(result.path)
-            if isinstance(result, Failed):
-                log.warning("the folder refused", path=show(result.path), reason=result.reason)
             reason = result.reason if isinstance(result, Failed) else "it was changed here"
-            for id in _subjects(action):
-                self._later(id, reason, result.path)
+            seconds = max((self._later(id, reason, result.path) for id in _subjects(action)), default=REFUSED_SECONDS)
+            if isinstance(result, Failed) and isinstance(action, Make | Replace) and action.row.kind is Kind.FILE:
+                self._fetcher.examine(action.row.id, action.row.content)
+            if isinstance(result, Failed) or any(self._tries.get(id, 0) >= PATIENCE for id in _subjects(action)):
+                # Not at once: as long as the folder refuses, what is found there is found again and again.
+                asyncio.get_running_loop().call_later(seconds, self._look_again, result.path)
+            else:
+                self._look_again(result.path)
         # Last: what was done to it in the same run is not to outlive it.
         rows.update(dict.fromkeys(lost))
         self._dirty.update(lost)
         return rows
 
-    def _is_elsewhere(self, made: BaseRow | None, rows: Mapping[Id, BaseRow | None]) -> bool:
+    def _moved(self, action: Shift, moved: BaseRow | None) -> BaseRow | None:
+        """`moved`, or what the base has learned of it since the plan was made, at its new place."""
+        now = self._base.get(action.base.id)
+        if moved is None or now is None or now.version == action.base.version:
+            return moved
+        return msgspec.structs.replace(now, parent=moved.parent, name=moved.name, placed=moved.placed)
+
+    def _has_no_place(self, made: BaseRow | None, rows: Mapping[Id, BaseRow | None]) -> bool:
+        """Whether `made` cannot be a row of the base yet: it is another's, or its directory has no row."""
+        if made is None:
+            return False
+        homeless = made.parent != ROOT and rows.get(made.parent, self._base.get(made.parent)) is None
+        return homeless or self._is_elsewhere(made, rows)
+
+    def _is_elsewhere(self, made: BaseRow, rows: Mapping[Id, BaseRow | None]) -> bool:
         """Whether the directory adopted as `made` is one that the base has under another id: it was moved there."""
-        if made is None or made.kind is not Kind.DIRECTORY:
+        if made.kind is not Kind.DIRECTORY:
             return False
         known = self._base.by_inode(made.stat.ino, made.stat.btime_ns)
         return known is not None and known.id != made.id and rows.get(known.id, known) is not None
 
     # -------------------------------------------------------------------------------------------- trying again
 
-    def _later(self, id: Id, what: str, path: RelPath) -> None:
+    def _later(self, id: Id, what: str, path: RelPath) -> float:
+        """Try `id` again after as many seconds as this answers."""
         tries = self._tries[id] = self._tries.get(id, 0) + 1
+        if tries == 1:
+            log.info("not done yet", path=show(path), reason=what)
+        elif tries == PATIENCE:
+            log.warning("the folder refused", path=show(path), reason=what)
         if tries >= PATIENCE:
-            self._problems[id] = Problem(what, show(path), "it is tried again by itself")
-        delay = pause_seconds(tries, RETRY_SECONDS_MIN, RETRY_SECONDS_MAX)
+            self._problems[id] = Problem.of(what, show(path), "it is tried again by itself")
+        delay = retry_seconds(tries, RETRY_SECONDS_MIN, RETRY_SECONDS_MAX)
         asyncio.get_running_loop().call_later(delay, self._retry, id)
+        return delay
 
     def _retry(self, id: Id) -> None:
         if id in self._tries:
@@ -303,6 +376,12 @@ class Placer:
     def _settled(self, id: Id) -> None:
         self._tries.pop(id, None)
         self._problems.pop(id, None)
+
+
+def _given_up(row: BaseRow) -> BaseRow:
+    """`row` as the base of something that is not what it says: what comes out of an exchange for it is kept."""
+    nothing = msgspec.structs.replace(row.stat, mtime_ns=0, size=-1)
+    return msgspec.structs.replace(row, version=NEVER, content=b"", stat=nothing)
 
 
 def store(base: BaseStore, rows: Mapping[Id, BaseRow | None]) -> set[Id]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Iterable
 from enum import Enum
+from itertools import islice
 
 import msgspec
 import structlog
@@ -33,6 +34,7 @@ from onefold.errors import OperatorError, PeerError
 from onefold.node.append import BATCH_BYTES_MAX, Appender, Proposal, weight
 from onefold.node.due import RESTLESS_SECONDS, Agenda, Due
 from onefold.node.given import Identity, Ports
+from onefold.node.guard import Guard
 from onefold.node.large import LargeContents
 from onefold.node.look import Glance, Look
 from onefold.node.place import Placer, store
@@ -51,6 +53,7 @@ RESEND_SECONDS = 1.0
 LAST_WORDS_SECONDS = 30.0
 """How long a deposed leader may take to propose what was written on it: a file that never rests would take for ever."""
 BATCH_COMMANDS_MAX = 20_000
+RETRIED_AT_ONCE = 100
 
 log = structlog.get_logger()
 
@@ -88,6 +91,7 @@ class Proposer:
         caught_up: Callable[[], None],
         doubt: Callable[[RelPath], None],
         hurry: Callable[[], None],
+        guard: Guard,
         spawn: Spawn,
     ) -> None:
         """`stance`, `leader` (a name, "" for nobody) and `term` (that this node leads, or 0) as they are when asked.
@@ -112,6 +116,7 @@ class Proposer:
         self._doubt = doubt
         self._hurry = hurry
         self._spawn = spawn
+        self.guard = guard
         self._agenda = Agenda(who.quiet_seconds)
         self._planned: float | None = None  # when it will look of itself, as long as nothing wakes it
         self._blocked = False  # it waits for its stance to change
@@ -163,9 +168,19 @@ class Proposer:
         """Whether everything hinted at is in the log."""
         return not (self._agenda or self._looking or self.flight or self._large.busy)
 
+    def pending(self, path: RelPath) -> bool:
+        """Whether something at `path` is still to be looked at, or in the batch that is on its way."""
+        flying = self.flight is not None and any(claim.path == path for claim in self.flight.claims)
+        return flying or path in self._agenda
+
     def at_leisure(self) -> bool:
         """Whether this node may look, and nothing waits for that."""
         return not self._agenda and self._stance() is not Stance.WAIT
+
+    def retry(self) -> None:
+        """Look again at some of what could not be looked at: that it can be raises no event."""
+        for path in list(islice(self._unknown, RETRIED_AT_ONCE)):
+            self.look_at(path, tree=True)
 
     def stance_changed(self) -> None:
         """Who leads, or what is seeded or joined, has changed: what waited may go on."""
@@ -186,7 +201,8 @@ class Proposer:
     def problems(self) -> list[Problem]:
         rules = self._scanner.rules_problem()
         found = [Problem(rules, ".onefoldignore", "mend that line")] if rules else []
-        return found + [Problem(reason, show(path)) for path, reason in self._unknown.items()]
+        found += self.guard.problems()
+        return found + [Problem.of(reason, show(path)) for path, reason in self._unknown.items()]
 
     # -------------------------------------------------------------------------------------------- the round
 
@@ -230,14 +246,16 @@ class Proposer:
         epoch = self._placer.epoch
         now = self._clock.now()
         glances = [Glance(path, due.content, due.tree, due.patient(now)) for path, due in taken.items()]
-        for glance in await look.at(glances):
+        left = await look.at(glances)
+        for glance in left:
             self._agenda.add(glance.path, self._since(taken.get(glance.path)), glance.content, glance.tree)
         for path in look.postponed:
             self._agenda.postpone(path, self._since(taken.get(path)))
         if self._stance() is Stance.REVERT and not led:
             odd = self._not_as_in_base(look.seen)
-            if not odd:
-                return  # it is what the placer put there
+            if not odd:  # it is what the placer put there
+                self._looked(left)
+                return
             look.only(odd)
         await self._landed.wait()
         async with self._placer.folder:
@@ -256,10 +274,25 @@ class Proposer:
             if found.refresh:
                 with self._base.transaction():
                     store(self._base, {row.id: row for row in found.refresh})
+            self.guard.seen(look.seen, found)
             if found.commands:
                 self._decide(found, taken, led)
+            self._looked(left)
         if led and led == self._last_words and not (self._agenda or self._large.busy):
             self._last_words = 0
+
+    def _looked(self, left: list[Glance]) -> None:
+        """A round is over. What is left goes into the next one, so after one with nothing left all was looked at."""
+        if not left and self._stance() is not Stance.WAIT:
+            for path in self.guard.looked():
+                self.look_at(path)
+
+    def confirm(self) -> int:
+        """What was found gone at the start was meant to go: how many removals are proposed now."""
+        count = self.guard.asking
+        for path in self.guard.confirm():
+            self.look_at(path)
+        return count
 
     def _since(self, due: Due | None) -> float:
         """When a place was first hinted at: now, if it is met just now."""
@@ -276,15 +309,20 @@ class Proposer:
     def _decide(self, found: Diff, taken: dict[RelPath, Due], led: int) -> None:
         stance = Stance.PROPOSE if led else self._stance()
         if stance is Stance.PROPOSE:
-            self._take_off(found, min(due.since for due in taken.values()), led)
+            found = self.guard.hold_back(found)
+            if found.commands:
+                self._take_off(found, min(due.since for due in taken.values()), led)
         elif stance is Stance.REVERT:
             reverted = revert(found, self._base)
             for claim in found.claims:
                 log.warning("an edit on a node that does not lead", path=show(claim.path))
             self._hurry()
+            self.guard.reverted(found)
+            # What is so already is being tried, as patiently as need be.
+            rows = {id: row for id, row in reverted.rows.items() if self._base.get(id) != row}
             with self._base.transaction():
-                lost = store(self._base, reverted.rows)
-            self._placer.want(lost | reverted.rows.keys(), reverted.actions)
+                lost = store(self._base, rows)
+            self._placer.want(lost | rows.keys(), reverted.actions)
             self._placer.retry()
         else:
             for path, due in taken.items():
@@ -313,6 +351,7 @@ class Proposer:
 
     def _not_known(self, path: RelPath, o: Unknown, due: Due | None) -> None:
         if o is not CHANGING:
+            self._unknown.pop(path, None)  # to the end: the others have their turn first
             self._unknown[path] = o.reason
             return
         now, since = self._clock.now(), self._since(due)

@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 import msgspec
 
-from onefold.core.messages import Arrived, Recent, Report
+from onefold.core.messages import Arrived, Problem, Recent, Report
 from onefold.core.model import ROOT, Move, Pack, Put, Remove
 from onefold.core.paths import show
 from onefold.core.views import RowView
@@ -19,6 +19,8 @@ HEARTBEAT_SECONDS = 0.25
 SPACING_SECONDS = 0.02
 """Least time between two reports."""
 RECENT_KEPT = 64
+PROBLEMS_TOLD = 100
+"""Every file of a folder may have one, and a message only so many bytes."""
 
 
 class Reporter:
@@ -89,6 +91,14 @@ class Reporter:
         for index in [index for index in self._since if index <= everywhere]:
             took = (now - self._since.pop(index)) * 1e3
             self.recent[index] = msgspec.structs.replace(self.recent[index], everywhere_ms=round(took, 2))
+
+
+def brief(problems: list[Problem]) -> list[Problem]:
+    """As many of them as a report may hold, and how many there are besides."""
+    more = len(problems) - PROBLEMS_TOLD
+    if more <= 0:
+        return problems
+    return [*problems[:PROBLEMS_TOLD], Problem(f"{more} problems more", "", "mend these first")]
 
 
 def _first(pack: Pack) -> Put | Move | Remove | None:

@@ -51,6 +51,10 @@ class Sweeper:
         """What stands at `path` was too young to be trusted (20 ms) when it was hashed."""
         self._doubts[path] = None
 
+    def doubts(self, path: RelPath) -> bool:
+        """Whether what stands at `path` is still to be hashed again."""
+        return path in self._doubts
+
     def hurry(self) -> None:
         """Nodes got in each other's way. What came about then may be where no hint told: sweep everything soon."""
         self._hurry = True
@@ -59,11 +63,12 @@ class Sweeper:
         """Hash again what is in doubt, for ever."""
         while True:
             await self._clock.sleep(DOUBT_SECONDS)
-            doubts, self._doubts = list(self._doubts), {}
+            doubts = list(self._doubts)
             while doubts:
                 if self._at_leisure():
                     with self._scanner.session():
                         for path in doubts[:SLICE]:
+                            del self._doubts[path]
                             self._resolve(path)
                     del doubts[:SLICE]
                 await self._clock.sleep(PAUSE_SECONDS)

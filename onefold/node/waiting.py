@@ -18,6 +18,7 @@ async def happened(event: asyncio.Event, seconds: float | None) -> bool:
     return True
 
 
-def pause_seconds(tries: int, least: float, most: float) -> float:
-    """How long to wait after so many tries, however many: twice as long each time, up to `most`."""
+def retry_seconds(tries: int, least: float, most: float) -> float:
+    """How long to wait before another try after `tries`, be they thousands: twice as long each time, from twice the
+    `least` to `most`."""
     return min(most, least * 2.0 ** min(tries, 64))

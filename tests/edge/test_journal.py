@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sqlite3
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -27,10 +28,12 @@ from onefold.core.model import (
     Row,
     Stat,
     Version,
+    version,
 )
 from onefold.core.paths import RelPath
 from onefold.core.rows import Last
-from onefold.edge.journal import Base, CatalogueStore, State
+from onefold.edge.database import Database
+from onefold.edge.journal import CATALOGUE, Base, CatalogueStore, State
 from onefold.edge.strays import Strays
 from onefold.errors import Bug, OperatorError, UserError
 
@@ -285,6 +288,46 @@ def test_differences_are_those_of_version_and_place_and_what_one_side_lacks(base
     assert list(base.differences(store)) == [1, 2, 3, 4, 5]
 
 
+def test_pages_are_by_id_and_end(base: Base, store: CatalogueStore) -> None:
+    for number in (7, 3, 5):
+        store.put(row(number, 0, b"%d" % number))
+        base.put(base_row(number, 0, b"%d" % number))
+    for page in (store.page, base.page):
+        assert [row.id for row in page(ROOT, 2)] == [3, 5]
+        assert [row.id for row in page(Id(5), 2)] == [7]
+        assert list(page(Id(7), 2)) == []
+
+
+def test_the_newest_entry_of_a_base_is_that_of_its_newest_version_or_place(base: Base) -> None:
+    assert base.newest() == 0
+    base.put(base_row(1, 0, b"a", version=version(4, 2)))
+    assert base.newest() == 4
+    base.put(msgspec.structs.replace(base_row(2, 0, b"b"), placed=version(9, 0)))
+    assert base.newest() == 9
+
+
+def test_what_a_node_is_behind_and_its_scrub_outlive_a_restart(base: Base, tmp_path: Path) -> None:
+    assert (base.behind, base.scrubbed, base.scrub_due) == (0, NEW, 0)
+    base.behind, base.scrubbed, base.scrub_due = 5, Id(6), 7.5
+    base.close()
+    again = Base(tmp_path, "folder")
+    assert (again.behind, again.scrubbed, again.scrub_due) == (5, 6, 7)
+    again.close()
+
+
+def test_a_discarded_file_is_gone_with_all_that_belongs_to_it(store: CatalogueStore, tmp_path: Path) -> None:
+    with store.transaction():
+        store.put(row(1, 0, b"a"))
+    store.close()
+    (tmp_path / f"{CATALOGUE}-wal").write_bytes(b"left by a crash")
+    Database.discard(tmp_path, CATALOGUE)
+    assert list(tmp_path.glob(f"{CATALOGUE}*")) == []
+    Database.discard(tmp_path, CATALOGUE)
+    again = CatalogueStore(tmp_path, "folder", "node")
+    assert again.page(ROOT, 9) == []
+    again.close()
+
+
 def test_intents_and_the_nodes_own_facts_outlive_a_restart(base: Base, tmp_path: Path) -> None:
     assert (base.boot_id, base.clean, base.joined, base.durable, base.intents()) == ("", False, False, 0, [])
     base.open_intents([(2, b"two"), (1, b"one")])
@@ -344,3 +387,9 @@ def test_a_stray_on_another_file_system_is_copied(tmp_path: Path, monkeypatch: p
     tree, file = strays.list()
     assert ((tree.file / "f").read_bytes(), file.file.read_bytes()) == (b"f", b"x")
     assert [p.name for p in tmp_path.iterdir()] == ["strays"]
+
+
+def test_an_incarnation_is_new_though_the_clock_was_set_back(base: Base, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = base.next_incarnation()
+    monkeypatch.setattr(time, "time", lambda: 1_000.0)
+    assert base.next_incarnation() == before + 1

@@ -5,8 +5,11 @@ from __future__ import annotations
 import os
 import socket
 import stat
+import time
 from pathlib import Path
+from typing import Any
 
+import msgspec
 import pytest
 from blake3 import blake3
 
@@ -29,6 +32,7 @@ from onefold.core.model import (
     Result,
     Row,
     Shift,
+    Stat,
     Version,
 )
 from onefold.core.paths import RelPath
@@ -638,3 +642,44 @@ def test_what_was_done_can_be_made_durable(world: World) -> None:
 
 
 assert ROOT == 0
+
+
+def test_after_the_clock_was_set_back_what_was_written_before_is_hashed_before_it_goes(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its time lies ahead, as if it were young: two writes in one tick of the clock may have left that time."""
+    base = world.standing(1, "file", b"known")
+    row = world.file(1, "file", b"other")
+    (world.root / "file").write_bytes(b"edit!")
+    unnoticed = world.base(world.file(1, "file", b"known"), "file")  # a stat that does not show the second write
+    unnoticed = msgspec.structs.replace(unnoticed, mtime_ns=base.mtime_ns)
+    real = time.time_ns
+    monkeypatch.setattr(time, "time_ns", lambda: real() - 3 * 3600 * 10**9)
+    (result,) = world.run(Replace(row, at("file"), unnoticed), keep_edits=True)
+    assert isinstance(result, Edited)
+    assert (world.root / "file").read_bytes() == b"edit!"
+
+
+@pytest.mark.parametrize("adopts", [False, True])
+def test_a_file_that_takes_the_place_of_what_was_just_judged_does_not_come_to_look_like_it(
+    world: World, monkeypatch: pytest.MonkeyPatch, adopts: bool
+) -> None:
+    base = world.standing(1, "a", b"same size")
+    row = world.file(1, "a", b"same size", mode=0o600)
+    world.write("other", b"SAME SIZE")
+    real = world.materialiser.space.dress
+
+    def dress(*arguments: Any) -> Stat:
+        if (world.root / "other").exists():
+            (world.root / "other").rename(world.root / "a")  # somebody, just then
+        return real(*arguments)
+
+    monkeypatch.setattr(world.materialiser.space, "dress", dress)
+    before = (world.root / "other").stat()
+    if adopts:
+        world.known.clear()
+    (result,) = world.run(Make(row, at("a")) if adopts else Attributes(row, at("a"), base))
+    assert isinstance(result, Failed) and "taken its place" in result.reason
+    after = (world.root / "a").stat()
+    assert (after.st_mtime_ns, after.st_mode) == (before.st_mtime_ns, before.st_mode)
+    assert world.read("a") == b"SAME SIZE"

@@ -12,9 +12,10 @@ from pathlib import Path
 import pytest
 from blake3 import blake3
 
+from onefold.disk import RESERVE_BYTES
 from onefold.edge import objects
 from onefold.edge.objects import ObjectStore
-from onefold.errors import ContentMismatch, OperatorError, PeerGone
+from onefold.errors import ContentMismatch, DiskTrouble, OperatorError, PeerGone
 
 
 @pytest.fixture
@@ -291,6 +292,78 @@ def test_a_directory_that_cannot_be_used_is_the_operators(tmp_path: Path) -> Non
     (tmp_path / "objects").write_text("a file stands in the way")
     with pytest.raises(OperatorError, match="objects"):
         ObjectStore(tmp_path / "objects")
+
+
+def rot(path: Path) -> None:
+    """Change a byte."""
+    os.chmod(path, 0o600)
+    with path.open("r+b") as file:
+        first = file.read(1)
+        file.seek(0)
+        file.write(bytes([first[0] ^ 1]))
+
+
+def reread(store: ObjectStore, digest: bytes) -> bytes:
+    reading = store.reread(digest)
+    try:
+        while reading.step():
+            pass
+        return reading.digest()
+    finally:
+        reading.close()
+
+
+@pytest.mark.parametrize("size", [0, 1, (4 << 20), (9 << 20) + 1])
+def test_an_object_is_read_again_whole(store: ObjectStore, size: int) -> None:
+    digest = digest_of(data := os.urandom(size))
+    store.put(digest, data)
+    assert reread(store, digest) == digest
+    if size:
+        rot(store.path(digest))
+        assert reread(store, digest) != digest
+
+
+def test_what_is_not_here_cannot_be_read_again(store: ObjectStore) -> None:
+    with pytest.raises(KeyError):
+        store.reread(digest_of(b"x"))
+
+
+def test_a_damaged_object_does_not_count_until_it_is_stored_again(store: ObjectStore) -> None:
+    digest = digest_of(b"some data")
+    store.put(digest, b"some data")
+    rot(store.path(digest))
+    store.distrust(digest)
+    assert not store.has(digest)
+    assert list(store.digests()) == []
+    with pytest.raises(KeyError):
+        store.path(digest)
+    assert len(files(store)) == 1  # after a crash it is found damaged, not missing
+    store.put(digest, b"some data")
+    assert store.has(digest)
+    assert reread(store, digest) == digest
+
+
+def test_a_damaged_object_that_is_released_is_gone(store: ObjectStore) -> None:
+    digest = digest_of(b"some data")
+    store.put(digest, b"some data")
+    store.distrust(digest)
+    store.release(digest)
+    assert files(store) == []
+    store.put(digest, b"some data")
+    assert store.has(digest)
+
+
+def test_the_last_room_of_a_disk_is_not_for_objects(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = ObjectStore(tmp_path / "objects")
+    real = os.statvfs(tmp_path)
+    few = RESERVE_BYTES // real.f_frsize + 1
+    scarce = os.statvfs_result((*real[:4], few, *real[5:10]))
+    monkeypatch.setattr(os, "statvfs", lambda _: scarce)
+    data = bytes(2 * real.f_frsize)
+    with pytest.raises(DiskTrouble, match="the disk is full"):
+        store.put(blake3(data).digest(), data)
+    assert list(store.digests()) == []
+    store.put(blake3(b"small").digest(), b"small")
 
 
 LONG = os.urandom(3 << 20)

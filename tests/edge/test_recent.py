@@ -125,7 +125,7 @@ def test_a_full_disk_is_told_and_what_came_before_stays(tmp_path: Path, monkeypa
         recent.remember(1, contents(b"a"))
         with monkeypatch.context() as patched:
             patched.setattr(os, "pwrite", full)
-            with pytest.raises(OperatorError, match="No space left"):
+            with pytest.raises(OperatorError, match="the disk is full"):
                 recent.remember(2, contents(b"b"))
         recent.remember(2, contents(b"b"))
         assert [recent.get(d) for d in (a, b)] == [b"a", b"b"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import mmap
 import os
 import shutil
 import socket
@@ -18,7 +19,7 @@ from blake3 import blake3
 from onefold.core.model import NEVER, ROOT, Absent, BaseRow, Id, Kind, Observed, Present, Unknown
 from onefold.core.paths import ROOT_PATH, RelPath
 from onefold.edge import scan
-from onefold.edge.scan import SMALL_BYTES_MAX, FolderScanner
+from onefold.edge.scan import SMALL_BYTES_MAX, FileRereading, FolderScanner
 from onefold.errors import OperatorError
 from onefold.ports import CHANGING, LARGE, Listing
 
@@ -514,3 +515,101 @@ def test_rules_that_cannot_be_read_any_more_hold_on(
     (root / ".onefoldignore").symlink_to("/etc/passwd")
     assert ignored(scanner, b"a")
     assert "cannot be read" in scanner.rules_problem()
+
+
+def reread(
+    scanner: FolderScanner, path: bytes, meanwhile: Callable[[], object] = lambda: None
+) -> tuple[Observed, bool]:
+    reading = scanner.reread(RelPath.parse(path))
+    assert isinstance(reading, FileRereading)
+    try:
+        while reading.step():
+            pass
+        meanwhile()
+        return reading.observed()
+    finally:
+        reading.close()
+
+
+@pytest.fixture
+def later(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An hour later."""
+    now = time.time_ns
+    monkeypatch.setattr("onefold.edge.scan.time.time_ns", lambda: now() + 3_600_000_000_000)
+
+
+@pytest.mark.parametrize("size", [0, 5, (4 << 20) + 7], ids=["empty", "small", "two slices"])
+def test_a_file_is_read_again_whole_whatever_its_stat_says(root: Path, scanner: FolderScanner, size: int) -> None:
+    (root / "file").write_bytes(data := os.urandom(size))
+    seen, _ = reread(scanner, b"file")
+    assert present(seen).content == blake3(data).digest()
+    assert present(seen).stat == present(observe(scanner, b"file")).stat
+
+
+@pytest.mark.usefixtures("later")
+def test_a_file_is_at_rest_once_it_is_old_and_nobody_can_write_to_it(root: Path, scanner: FolderScanner) -> None:
+    (root / "file").write_bytes(b"text")
+    assert reread(scanner, b"file")[1]
+    with (root / "file").open("r+b"):
+        assert not reread(scanner, b"file")[1]
+
+
+@pytest.mark.usefixtures("later")
+def test_a_file_that_is_mapped_for_writing_is_not_at_rest(root: Path, scanner: FolderScanner) -> None:
+    (root / "file").write_bytes(b"text")
+    with (root / "file").open("r+b") as file:
+        mapped = mmap.mmap(file.fileno(), 0)
+    assert not reread(scanner, b"file")[1]
+    mapped.close()
+    assert reread(scanner, b"file")[1]
+
+
+def test_a_file_whose_times_are_young_is_not_at_rest(root: Path, scanner: FolderScanner) -> None:
+    (root / "file").write_bytes(b"text")
+    assert not reread(scanner, b"file")[1]
+    os.utime(root / "file", (0, 0))  # whoever sets one time back, sets the other to now
+    assert not reread(scanner, b"file")[1]
+
+
+@pytest.mark.usefixtures("later")
+def test_a_file_that_was_written_while_it_was_read_again_is_changing(root: Path, scanner: FolderScanner) -> None:
+    (root / "file").write_bytes(b"text")
+    time.sleep(0.02)  # a tick of the clock that the kernel takes times from
+    assert reread(scanner, b"file", lambda: (root / "file").write_bytes(b"Text")) == (CHANGING, False)
+
+
+def test_what_is_no_file_is_only_looked_at(root: Path, scanner: FolderScanner) -> None:
+    (root / "link").symlink_to("file")
+    (root / "directory").mkdir()
+    assert scanner.reread(RelPath(b"link")) == observe(scanner, b"link")
+    assert scanner.reread(RelPath(b"directory")) == observe(scanner, b"directory")
+    assert scanner.reread(RelPath(b"nothing")) == Absent()
+
+
+def test_what_memory_did_not_hold_it_does_not_hold_after(root: Path, scanner: FolderScanner) -> None:
+    def cached() -> bool:
+        """Asking begins to read, so what was not held is dropped again."""
+        fd = os.open(root / "file", os.O_RDONLY)
+        try:
+            return os.preadv(fd, [bytearray(1)], 0, os.RWF_NOWAIT) > 0
+        except BlockingIOError:
+            os.pread(fd, 1 << 20, 0)
+            os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
+            return False
+        finally:
+            os.close(fd)
+
+    def dropped() -> bool:
+        with (root / "file").open("rb") as file:
+            os.fsync(file.fileno())
+            os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+        return not cached()
+
+    (root / "file").write_bytes(os.urandom(1 << 20))
+    if not any(dropped() for _ in range(20)):
+        pytest.skip("this file system keeps what it was told to drop")
+    reread(scanner, b"file")
+    assert not cached()
+    (root / "file").read_bytes()
+    reread(scanner, b"file")
+    assert cached()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from typing import Any
 
 from onefold.core.messages import Report
@@ -27,3 +27,12 @@ async def run_until(happened: asyncio.Event, station: Coroutine[Any, Any, None])
 def report(node: str, role: str = "voter", applied: int = 0, in_place: int = 0, preferred: bool = False) -> Report:
     """What `node` says of itself when all is well."""
     return Report(node, 1, role, "b", 1, applied, in_place, 0, (), 0, 0, (), (), preferred, ready=True)
+
+
+async def eventually(holds: Callable[[], object]) -> None:
+    """Returns once `holds()`, which is asked again and again."""
+    for _ in range(1000):
+        if holds():
+            return
+        await asyncio.sleep(0.01)
+    raise AssertionError("it did not come about")

@@ -33,8 +33,9 @@ class Donor:
         stub: Any = None
         ports: Any = type("Ports", (), {"objects": None, "contents": None, "base": None})
         who: Any = type("Who", (), {"name": name, "root": b"/"})
-        self.giver = Giver(who, ports, self.catalogue, stub)
+        self.giver = Giver(who, ports, self.catalogue, stub, lambda: self.distrust)
         self.given = 0
+        self.distrust = ""
         for number in range(FILES):
             self.make(b"%d" % number)
 
@@ -151,6 +152,14 @@ async def test_a_peer_that_refuses_is_a_problem_until_another_gives(world: World
     world.broken.clear()
     await taking
     assert world.catch_up.problems() == []
+
+
+async def test_g1_a_node_whose_catalogue_is_not_to_be_trusted_does_not_give_it(world: World) -> None:
+    world.donors["b"].distrust = "it differs from the others"
+    await world.catch_up.run()
+    assert world.asked[0] == "b"
+    assert world.donors["b"].given == 0
+    assert world.donors["a"].given > 0
 
 
 async def test_a_peer_that_is_behind_what_the_log_holds_is_not_asked(world: World) -> None:

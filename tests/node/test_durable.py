@@ -6,6 +6,7 @@ import pytest
 
 from onefold.core.model import NEVER, NEW, ROOT, Batch, Entry, Kind, Origin, Pack, Put
 from onefold.core.wire import RULES
+from onefold.errors import DiskTrouble
 from onefold.node.durable import Keeper
 
 OBJECT = b"o" * 32
@@ -104,6 +105,30 @@ def test_what_was_fetched_without_being_held_is_let_go_as_well(keeper: Keeper, s
     applied(keeper, 1, 5, OBJECT)
     durable(keeper, 1)
     assert store.released == [OBJECT]
+
+
+class Clock:
+    """One that does not wait."""
+
+    def __init__(self) -> None:
+        self.seconds = 0.0
+
+    def now(self) -> float:
+        return self.seconds
+
+    async def sleep(self, seconds: float) -> None:
+        self.seconds += seconds
+
+
+async def test_a_sync_that_fails_is_not_tried_again_but_ends_the_node(store: Store) -> None:
+    def fail() -> None:
+        raise DiskTrouble("what was written could not be synced: Input/output error")
+
+    stub: Any = store
+    keeper = Keeper(stub, stub, Clock(), fail, lambda: 5, lambda _: None, 0)
+    with pytest.raises(DiskTrouble, match="could not be synced"):
+        await keeper.run()
+    assert keeper.durable == 0
 
 
 def test_a_pack_is_kept_until_the_log_is_trimmed(keeper: Keeper, store: Store) -> None:

@@ -11,11 +11,12 @@ from typing import Any
 
 import pytest
 
-from onefold.core.messages import Give, Given, Message
+from onefold.core.messages import Give, Given, Message, Problem
 from onefold.core.model import Id
 from onefold.core.paths import RelPath
 from onefold.core.wire import content_digest
-from onefold.errors import PeerGone
+from onefold.edge.objects import ObjectStore
+from onefold.errors import DiskTrouble, PeerGone
 from onefold.node import fetch
 from onefold.node.fetch import Fetcher
 
@@ -204,3 +205,57 @@ async def test_what_the_folder_has_taken_takes_no_memory(world: World) -> None:
     world.fetcher.clear()
     assert not world.fetcher.has(digest_of(2))
     assert world.fetcher.get(fetch.EMPTY) == b""
+
+
+async def test_an_object_that_could_not_be_placed_and_is_damaged_is_had_elsewhere(tmp_path: Path) -> None:
+    world: Any = World(tmp_path)
+    objects = ObjectStore(tmp_path / "objects")
+    fetcher = Fetcher(world, world, objects, world, b"", lambda _, __: True, world.arrived, world.spawn)
+    world.waiting = {Id(1)}
+    for data in (b"sound", b"damaged"):
+        objects.put(content_digest(data), data)
+    damaged = objects.path(content_digest(b"damaged"))
+    damaged.chmod(0o600)
+    damaged.write_bytes(b"Damaged")
+    fetcher.examine(Id(2), content_digest(b"sound"))
+    fetcher.examine(Id(1), content_digest(b"damaged"))
+    async with asyncio.timeout(10):
+        await world.complete.wait()
+    await asyncio.gather(*world.tasks)
+    assert world.came == [1]
+    assert fetcher.has(content_digest(b"sound"))
+    assert not fetcher.has(content_digest(b"damaged"))
+
+
+async def test_what_comes_by_itself_while_it_is_wanted_has_arrived(tmp_path: Path) -> None:
+    world = World(tmp_path)
+    world.fetcher.want(Id(4), digest_of(4), 1)
+    world.fetcher.bring({digest_of(4): b"4"})
+    assert world.came == [4]
+    assert len(world.fetcher) == 0
+    assert world.fetcher.get(digest_of(4)) == b"4"
+
+
+async def test_content_without_room_is_a_problem_by_name_that_nobody_waits_for(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fetch, "RETRY_SECONDS_MIN", 1e-6)
+    monkeypatch.setattr(fetch, "SMALL_BYTES_MAX", 0)
+    room = asyncio.Event()
+
+    async def obtain(digest: bytes, size: int, sources: list[str]) -> None:
+        if not room.is_set():
+            raise DiskTrouble("cannot store object 1234: the disk is full", "free space")
+
+    peers: Any = world
+    monkeypatch.setattr(peers, "fetch", obtain)
+    world.waiting = {Id(1)}
+    world.fetcher.want(Id(1), digest_of(1), 1)
+    async with asyncio.timeout(10):
+        await world.complete.wait()
+    assert (len(world.fetcher), world.fetcher.stuck) == (1, 1)
+    assert world.fetcher.problems() == [Problem("cannot store object 1234: the disk is full", "", "free space")]
+    room.set()
+    async with asyncio.timeout(10):
+        await asyncio.gather(*world.tasks)
+    assert (len(world.fetcher), world.fetcher.stuck, world.fetcher.problems()) == (0, 0, [])

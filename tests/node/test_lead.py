@@ -4,6 +4,7 @@ import asyncio
 from typing import Any
 
 import pytest
+from stations import eventually
 
 from onefold.core.messages import Message, Reached, Report
 from onefold.edge.log_memory import MemoryCluster, MemoryLog
@@ -222,3 +223,49 @@ async def test_a_leader_whose_append_was_refused_resigns_as_soon_as_the_log_answ
             if leader is None or leader.term != term:
                 break
     assert tries == 3
+
+
+async def test_g1_a_leader_that_stands_down_leads_no_more_until_it_stands_up(world: World, elector: Elector) -> None:
+    await taken_over(world, elector)
+    await eventually(lambda: elector.active)
+    elector.stand_down()
+    assert elector.leads() == ""
+    async with asyncio.timeout(10):
+        async for leader in world.log.leaders():
+            if leader is None:
+                break
+    assert not elector.active
+    world.time += 2 * START_SECONDS
+    for _ in range(5):
+        await considered(world, elector)
+    await asyncio.sleep(0.05)
+    assert await world.log.leader() is None
+    elector.stand_up()
+    await eventually(lambda: elector.leads() == "b")
+
+
+async def test_g1_who_is_given_leadership_while_standing_down_gives_it_up(world: World, elector: Elector) -> None:
+    elector.stand_down()
+    assert elector.leader is not None
+    given = await world.log.hand_over(elector.leader.term, "b", "command")
+    assert given is not None
+    async with asyncio.timeout(10):
+        async for leader in world.log.leaders():
+            if leader is None or leader.term > given.term:
+                break
+    assert not elector.active
+
+
+async def test_what_is_taken_after_standing_down_was_decided_is_not_taken(world: World, elector: Elector) -> None:
+    """The decision to take over may be made, and the turn be waited for, when the catalogue is found to be odd."""
+    world.heard["a"] = world.time
+    slept = world.sleep
+
+    async def stand_down_meanwhile(seconds: float) -> None:
+        await slept(seconds)
+        elector.stand_down()
+
+    elector._clock.sleep = stand_down_meanwhile  # type: ignore[method-assign]
+    await considered(world, elector)
+    await asyncio.sleep(0.05)
+    assert not world.took.is_set()

@@ -2,10 +2,11 @@
 
 import asyncio
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from stations import run_until
 
@@ -15,8 +16,10 @@ from onefold.core.model import (
     NEVER,
     NEW,
     ROOT,
+    Action,
     Batch,
     Command,
+    Failed,
     Id,
     Kind,
     Move,
@@ -24,8 +27,10 @@ from onefold.core.model import (
     Pack,
     Put,
     Remove,
+    Result,
     Shift,
     Version,
+    version,
 )
 from onefold.core.paths import RelPath
 from onefold.core.plan import plan
@@ -36,7 +41,6 @@ from onefold.edge.strays import Strays
 from onefold.edge.workspace import base_row
 from onefold.node import place
 from onefold.node.place import SLICE, Placer
-from onefold.node.waiting import pause_seconds
 
 CONTENTS = [b"content %d" % number for number in range(300)]
 
@@ -55,6 +59,8 @@ class World:
         self.arrived = asyncio.Event()
         self.wanted: list[bytes] = []
         self.here: dict[bytes, bytes] = {}
+        self.looked_again: list[RelPath] = []
+        self.stuck = 0
         fetcher: Any = self
         self.placer = Placer(
             self.rows,
@@ -63,7 +69,7 @@ class World:
             self.materialiser,
             lambda: self.catalogue.index,
             lambda: False,
-            lambda _: None,
+            self.looked_again.append,
             lambda _: None,
             lambda _: self.arrived.set(),
         )
@@ -261,7 +267,60 @@ async def test_a_directory_that_is_moved_into_one_that_the_base_has_below_it_doe
     assert (world.root / "inner" / "one").is_dir()
 
 
-def test_what_is_tried_for_ever_breaks_nothing() -> None:
-    assert pause_seconds(0, 0.02, 5.0) == 0.02
-    assert pause_seconds(1, 0.02, 5.0) == 0.04
-    assert pause_seconds(100_000, 0.02, 5.0) == 5.0
+async def test_what_the_folder_refuses_is_looked_at_again_only_after_a_while(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(place, "RETRY_SECONDS_MIN", 0.02)
+    made = world.put_directory(b"full")
+
+    def refuse(actions: Sequence[Action], contents: Any, keep_edits: bool) -> list[Result]:
+        return [Failed(made, RelPath(b"full"), "the disk is full")]
+
+    monkeypatch.setattr(world.materialiser, "run", refuse)
+    world.placer.want([made])
+    placing = asyncio.create_task(world.place())
+    for _ in range(100):
+        await asyncio.sleep(0)
+    assert world.looked_again == []
+    monkeypatch.undo()
+    await placing
+    assert world.looked_again == [b"full"]
+    assert world.base_says() == {b"one", b"full"}
+
+
+async def test_what_is_in_a_directory_that_the_base_cannot_have_yet_waits_with_it(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(place, "RETRY_SECONDS_MIN", 60.0)
+    (world.root / "one").rename(world.root / "new")  # which the base will learn only when somebody looks
+    new = world.put_directory(b"new")
+    runs = 0
+    carry_out = world.materialiser.run
+
+    def counted(actions: Sequence[Action], contents: Any, keep_edits: bool) -> list[Result]:
+        nonlocal runs
+        runs += 1
+        return carry_out(actions, contents, keep_edits)
+
+    monkeypatch.setattr(world.materialiser, "run", counted)
+    world.placer.want([new, world.put(b"file", b"", new)])
+    placing = asyncio.create_task(world.placer.run())
+    for _ in range(200):
+        await asyncio.sleep(0)
+    placing.cancel()
+    assert runs == 1
+    assert world.base_says() == {b"one"}
+
+
+def test_a_move_does_not_take_back_what_the_base_has_learned_since_it_was_planned(world: World) -> None:
+    world.move(world.id, b"two")
+    actions = plan([world.id], world.rows, world.base)
+    old = world.base.get(world.id)
+    assert old is not None
+    results = world.materialiser.run(actions, lambda digest: b"", False)
+    with world.base.transaction():
+        world.base.put(msgspec.structs.replace(old, version=version(9, 0), mode=0o700))
+    world.placer.recovered(list(zip(actions, results, strict=True)))
+    now = world.base.get(world.id)
+    assert now is not None
+    assert (now.name, now.version, now.mode) == (b"two", version(9, 0), 0o700)

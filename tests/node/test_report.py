@@ -1,8 +1,9 @@
 """What a node tells of a change: where it was."""
 
 from onefold.core.catalogue import Catalogue, MemoryRows
+from onefold.core.messages import Problem
 from onefold.core.model import NEVER, NEW, ROOT, Batch, Command, Id, Kind, Move, Origin, Pack, Put, Remove, Seed
-from onefold.node.report import first_path
+from onefold.node.report import PROBLEMS_TOLD, brief, first_path
 
 
 def pack(*commands: Command, sequence: int = 1) -> Pack:
@@ -31,3 +32,11 @@ def test_what_the_catalogue_does_not_know_has_no_path() -> None:
     rows = MemoryRows()
     assert first_path(pack(Remove(Id(1 << 40), NEVER)), rows) == b""
     assert first_path(pack(Seed()), rows) == b""
+
+
+def test_a_report_tells_so_many_problems_and_how_many_there_are_besides() -> None:
+    problems = [Problem("the disk is full", f"file{number}") for number in range(PROBLEMS_TOLD)]
+    assert brief(problems) == problems
+    more = [*problems, *problems]
+    assert brief(more)[:-1] == problems
+    assert brief(more)[-1].what == f"{PROBLEMS_TOLD} problems more"

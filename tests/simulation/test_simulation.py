@@ -1,0 +1,53 @@
+"""The gate's share of the simulator: the seeds below and new ones for a while, and that it can be trusted.
+
+`ONEFOLD_SIMULATION_SECONDS` says for how long new seeds are tried. Every run is made by the command itself, in
+processes of its own.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+TESTS = Path(__file__).parents[1]
+FIXED_RUNS = 60
+NEW_SECONDS = float(os.environ.get("ONEFOLD_SIMULATION_SECONDS", "12"))
+
+
+def simulate(*arguments: str, hash_seed: str = "random") -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-P", "-m", "simulation", *arguments],
+        env={**os.environ, "PYTHONPATH": str(TESTS), "PYTHONHASHSEED": hash_seed},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def holds(run: subprocess.CompletedProcess[str]) -> None:
+    assert run.returncode == 0, run.stdout + run.stderr
+    assert re.search(r"^[1-9]\d* runs from seed \d+, 0 failed;", run.stdout, re.MULTILINE), run.stdout
+
+
+def test_the_guarantees_hold_in_the_fixed_runs() -> None:
+    holds(simulate("--seed", "1", "--runs", str(FIXED_RUNS)))
+
+
+@pytest.mark.timeout(NEW_SECONDS + 120)
+def test_the_guarantees_hold_in_new_runs() -> None:
+    holds(simulate("--minutes", str(NEW_SECONDS / 60)))
+
+
+def test_the_same_seed_is_the_same_run_whatever_the_hashes() -> None:
+    first, second = (
+        simulate("--seed", "1", "--runs", "12", "--jobs", "1", "--verbose", hash_seed=seed).stdout
+        for seed in ("1", "2")
+    )
+    digests = re.findall(r"digest \w+", first)
+    assert len(set(digests)) == 12
+    assert digests == re.findall(r"digest \w+", second)
