@@ -11,7 +11,6 @@ import structlog
 from onefold.core.messages import Problem, Progress
 from onefold.core.model import (
     NEVER,
-    NEW,
     ROOT,
     Action,
     Applied,
@@ -196,7 +195,7 @@ class Placer:
         back = {action.base.id for action in discards if isinstance(action, Shift)}
         self._dirty |= back
         actions = [*discards, *plan(ids - back, self._catalogue, self._base)]
-        for id in ids - {_subject(action) for action in actions}:
+        for id in ids - {id for action in actions for id in _subjects(action)}:
             self._settled(id)
         ready = [action for action in actions if self._is_ready(action)]
         whole = any(isinstance(action, Aside) for action in ready)  # what is aside must not outlive its run
@@ -216,8 +215,13 @@ class Placer:
         row = action.row
         if self._fetcher.has(row.content) or (isinstance(action, Make) and not self._fetcher.wants(row.content)):
             return True
-        self._fetcher.want(row.id, row.content, row.size)
+        self._want_content(action)
         return False
+
+    def _want_content(self, action: Make | Replace) -> None:
+        """With it comes the id that it is for, and the one that makes room: by then one may go without the other."""
+        for id in _subjects(action):
+            self._fetcher.want(id, action.row.content, action.row.size)
 
     def _is_overtaken(self, action: Action) -> bool:
         """Whether what was to be discarded had to give way, or was adopted, before its turn came."""
@@ -297,21 +301,22 @@ class Placer:
                 rows[result.id] = self._moved(action, result.base) if isinstance(action, Shift) else result.base
                 if result.adopted and isinstance(action, Make):
                     self._look_into(action.path)
-                self._settled(result.id)
+                for id in _subjects(action):
+                    self._settled(id)
                 continue
             if isinstance(result, Lacking):
                 if isinstance(action, Make | Replace):
-                    self._fetcher.want(result.id, action.row.content, action.row.size)
+                    self._want_content(action)
                 continue
             if isinstance(action, Shift) and _moves_back(action):
                 lost.append(action.base.id)  # what was moved is kept aside, and made anew where it belongs
                 if action.source is not None:
                     self._look_again(action.source)
             reason = result.reason if isinstance(result, Failed) else "it was changed here"
-            seconds = self._later(_subject(action), reason, result.path)
+            seconds = max((self._later(id, reason, result.path) for id in _subjects(action)), default=REFUSED_SECONDS)
             if isinstance(result, Failed) and isinstance(action, Make | Replace) and action.row.kind is Kind.FILE:
                 self._fetcher.examine(action.row.id, action.row.content)
-            if isinstance(result, Failed) or self._tries.get(_subject(action), 0) >= PATIENCE:
+            if isinstance(result, Failed) or any(self._tries.get(id, 0) >= PATIENCE for id in _subjects(action)):
                 # Not at once: as long as the folder refuses, what is found there is found again and again.
                 asyncio.get_running_loop().call_later(seconds, self._look_again, result.path)
             else:
@@ -346,8 +351,6 @@ class Placer:
 
     def _later(self, id: Id, what: str, path: RelPath) -> float:
         """Try `id` again after as many seconds as this answers."""
-        if id == NEW:
-            return REFUSED_SECONDS
         tries = self._tries[id] = self._tries.get(id, 0) + 1
         if tries == 1:
             log.info("not done yet", path=show(path), reason=what)
@@ -386,7 +389,7 @@ def store(base: BaseStore, rows: Mapping[Id, BaseRow | None]) -> set[Id]:
     """Set or (None) forget rows of the base; together they may swap places. Call it in a transaction.
 
     The base stays a tree: whoever stood where a row is put, and all below it or below what is forgotten, loses its row,
-    too. Answers those ids: they are to be planned again.
+    too; and whoever would stand below itself. Answers those ids: they are to be planned again.
     """
     lost: set[Id] = set()
     for id in rows:
@@ -401,9 +404,23 @@ def store(base: BaseStore, rows: Mapping[Id, BaseRow | None]) -> set[Id]:
         if row is None:
             for below in base.children(id):
                 _forget(base, below, lost)
-        elif row.parent != ROOT and base.get(row.parent) is None and base.get(id) is not None:
+        elif row.parent != ROOT and base.get(id) is not None and not _is_rooted(base, row):
             _forget(base, row, lost)
     return lost
+
+
+def _is_rooted(base: BaseStore, row: BaseRow) -> bool:
+    """Whether what is above `row` leads to the root. Not below what has no row; nor in a circle: of a directory that is
+    not where the base has it, something above may be moved into it."""
+    seen: set[Id] = set()
+    id = row.parent
+    while id != ROOT:
+        above = base.get(id)
+        if above is None or id in seen:
+            return False
+        seen.add(id)
+        id = above.parent
+    return True
 
 
 def _forget(base: BaseStore, row: BaseRow, lost: set[Id]) -> None:
@@ -418,11 +435,13 @@ def _moves_back(action: Shift) -> bool:
     return (action.parent, action.path.name) == (action.base.parent, action.base.name)
 
 
-def _subject(action: Action) -> Id:
-    """The id whose arrival `action` is; NEW for something that has none."""
-    if isinstance(action, Make | Replace | Attributes):
-        return action.row.id
-    return NEW if isinstance(action, Discard) else action.base.id
+def _subjects(action: Action) -> tuple[Id, ...]:
+    """The ids whose arrival `action` is, or whose end."""
+    if isinstance(action, Discard):
+        return ()
+    if isinstance(action, Replace):
+        return (action.row.id,) if action.base.id == action.row.id else (action.row.id, action.base.id)
+    return (action.row.id if isinstance(action, Make | Attributes) else action.base.id,)
 
 
 def _bytes(action: Action) -> int:

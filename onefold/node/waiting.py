@@ -1,4 +1,4 @@
-"""Waiting for an event, for a while."""
+"""Waiting for an event, for a while; and before another try."""
 
 from __future__ import annotations
 

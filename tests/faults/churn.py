@@ -253,8 +253,11 @@ class Churner:
     def empty(self, there: Path) -> None:
         """Note what is in the removed file or directory `there`; it stays, since somebody may still write into it."""
         for path in (there, *there.rglob("*")) if there.is_dir() and not there.is_symlink() else (there,):
-            if path.is_file() and not path.is_symlink():
-                self._ledger.lose(path.read_bytes())
+            try:
+                if path.is_file() and not path.is_symlink():
+                    self._ledger.lose(path.read_bytes())
+            except FileNotFoundError:
+                continue  # the node, which has its directory open, took it out of there
 
     def finish(self) -> None:
         """Look at all that was removed once more."""

@@ -73,8 +73,12 @@ class Disk:
 
     def close(self) -> None:
         if self._mounted:
-            self.unmount()
+            eventually(self._is_unmounted, f"the end of the disk {self.at.name}")
         self._image.unlink()
+
+    def _is_unmounted(self) -> bool:
+        """Not as long as somebody who is just ending uses it."""
+        return subprocess.run(["umount", str(self.at)], capture_output=True).returncode == 0
 
 
 @contextmanager

@@ -118,11 +118,12 @@ class Machines(Cluster):
             self._boot(name)
 
     def close(self) -> None:
-        for name in self._processes:
-            self.signal(name, signal.SIGCONT)
-        end(self._processes.values())
-        for each in self.disks.values():
-            each.close()
+        with contextlib.ExitStack() as stack:  # each of them, whatever becomes of the others
+            for each in self.disks.values():
+                stack.callback(each.close)
+            stack.callback(end, list(self._processes.values()))
+            for name in self._processes:
+                self.signal(name, signal.SIGCONT)
 
     def _ending(self, name: str) -> subprocess.Popen[bytes]:
         with self._lock:

@@ -100,14 +100,24 @@ class Churn:
         self.acknowledged |= written & tokens(self.running.folder("a"))
 
     @contextmanager
+    def reading(self) -> Iterator[None]:
+        for reader in self._readers:
+            reader.start()
+        try:
+            yield
+        finally:
+            for reader in self._readers:
+                reader.finish()
+
+    @contextmanager
     def working(self) -> Iterator[None]:
-        threads = [*self._readers, *self._workers, self._leading]
+        threads = [*self._workers, self._leading]
         for thread in threads:
             thread.start()
         try:
             yield
         finally:
-            for thread in (*self._workers, self._leading):
+            for thread in threads:
                 thread.finish()
             for churner in self._churners.values():
                 churner.finish()
@@ -121,14 +131,16 @@ class Churn:
         for reader in self._readers:
             looks = reader.looks
             eventually(lambda reader=reader, looks=looks: reader.looks > looks + 1, "a last look")
-            reader.finish()
         folder = tokens(self.running.folder("a"))
         strays = {token for node in self.running.nodes for token in tokens(self.running.nodes[node].state / "strays")}
         seen = {token for reader in self._readers for token in reader.seen if self.ledger.written[token] != reader.node}
         lost = self.ledger.written.keys() - folder - strays - self.ledger.gone - self.perishable
         assert not lost, f"lost: {sorted(lost)}"
         unplaced = (seen | self.acknowledged) - folder - self.ledger.gone
-        assert not unplaced, f"was committed, and is not in the folder any more: {sorted(unplaced)}"
+        assert not unplaced, (
+            f"was committed, and is not in the folder any more: {sorted(unplaced)}; of these, among the strays:"
+            f" {sorted(unplaced & strays)}, acknowledged: {sorted(unplaced & self.acknowledged)}"
+        )
         found = contradictions(self._readers, self.ledger)
         assert not found, "\n".join(found)
         versions = sum(len(history) for reader in self._readers for era in reader.eras for history in era.values())
@@ -154,18 +166,19 @@ def churn(running: Machines, writers: str, seed: str, seconds: float, lasts_seco
     print(f"seed {seed}")
     work = Churn(running, writers, seed)
     faults = Faults(running, work.random, work.quiet, lasts_seconds)
-    with work.working():
-        until = time.monotonic() + seconds
-        while (left := until - time.monotonic()) > 0:
-            faults.run(min(left, ACKNOWLEDGE_SECONDS))
-            running.network.mend()
-            work.acknowledge()
-    done = (
-        f"{work.ledger.operations.total()} operations ({told(work.ledger.operations)});"
-        f" {faults.kinds.total()} faults ({told(faults.kinds)})"
-    )
-    print(done)
-    return f"{done}; {work.check()}"
+    with work.reading():
+        with work.working():
+            until = time.monotonic() + seconds
+            while (left := until - time.monotonic()) > 0:
+                faults.run(min(left, ACKNOWLEDGE_SECONDS))
+                running.network.mend()
+                work.acknowledge()
+        done = (
+            f"{work.ledger.operations.total()} operations ({told(work.ledger.operations)});"
+            f" {faults.kinds.total()} faults ({told(faults.kinds)})"
+        )
+        print(done)
+        return f"{done}; {work.check()}"
 
 
 def told(counts: dict[str, int]) -> str:

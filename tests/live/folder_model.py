@@ -34,6 +34,7 @@ class Model:
     def __init__(self, paths: Iterable[str], leader: str = "") -> None:
         """`leader`: the only one whose operations count; "" if all do."""
         self._stable: State = dict.fromkeys(paths)
+        self._copies: set[str] = set()
         self._leader = leader
         self._epoch: list[Operation] = []
         self._shown: dict[tuple[str, str], int] = {}
@@ -91,7 +92,7 @@ class Model:
         assert not lost, f"lost: {lost}; done: {self._epoch}"
         if steady or not self._leader:
             assert not self._doubts, f"{self._doubts}; done: {self._epoch}"
-            copies = found.keys() - self._stable.keys()
+            copies = found.keys() - self._stable.keys() - self._copies
             for path in self._stable:
                 group = self._group(path)
                 counting = [each for each in self._epoch if self._counts(each) and group & each.changes.keys()]
@@ -109,6 +110,7 @@ class Model:
     def begins(self, found: Mapping[str, Value], leader: str = "") -> None:
         """The next epoch, of a folder that holds `found`."""
         self._stable = {path: found.get(path) for path in self._stable}
+        self._copies = found.keys() - self._stable.keys()
         self._leader = leader
         self._epoch.clear()
         self._shown.clear()

@@ -29,6 +29,7 @@ from onefold.core.model import (
     Remove,
     Result,
     Shift,
+    Version,
     version,
 )
 from onefold.core.paths import RelPath
@@ -133,10 +134,13 @@ class World:
         index = self.catalogue.index + 1
         self.catalogue.apply(index, Pack((Batch(Origin("a", 1, index), commands),), {}))
 
-    def move(self, id: Id, name: bytes) -> None:
+    def place_of(self, id: Id) -> Version:
         row = self.rows.get(id)
         assert row is not None
-        self.apply(Move(id, row.placed, ROOT, name))
+        return row.placed
+
+    def move(self, id: Id, name: bytes) -> None:
+        self.apply(Move(id, self.place_of(id), ROOT, name))
 
     def folder_says(self) -> set[bytes]:
         return set(os.listdir(os.fsencode(self.root))) - {b".onefold"}
@@ -146,6 +150,7 @@ class World:
 
     async def place(self) -> None:
         """The placer's work, all of it."""
+        self.arrived.clear()
         await run_until(self.arrived, self.placer.run())
 
 
@@ -223,6 +228,45 @@ async def test_more_than_can_be_planned_at_once_is_placed_in_parts(
     world.placer.want([directory, *ids])
     await world.place()
     assert world.folder_says() == world.base_says() == {b"one"}
+
+
+async def test_what_was_to_make_room_goes_though_what_was_to_come_there_went_elsewhere(world: World) -> None:
+    """The new one's content is not here when it is to take the old one's place, and is when it no longer is to."""
+    old = world.put(b"place", CONTENTS[0])
+    world.placer.want([old])
+    await world.place()
+    row = world.rows.get(old)
+    assert row is not None
+    world.apply(Remove(old, row.version))
+    new = world.put(b"place", b"late")
+    world.placer.want([old, new])
+    waiting: list[Id] = []
+    world.want = lambda wanting, digest, size: waiting.append(wanting)  # type: ignore[method-assign]
+    await world.place()
+    world.move(new, b"elsewhere")
+    world.placer.want([new])
+    world.here[content_digest(b"late")] = b"late"
+    world.placer.want(waiting)
+    await world.place()
+    assert world.folder_says() == world.base_says() == {b"one", b"elsewhere"}
+
+
+async def test_a_directory_that_is_moved_into_one_that_the_base_has_below_it_does_not_end_below_itself(
+    world: World,
+) -> None:
+    """After a crash the base may have forgotten that a directory was moved; what was above it follows into it."""
+    inner = world.put_directory(b"inner")
+    world.apply(Move(inner, world.place_of(inner), world.id, b"inner"))
+    world.placer.want([inner])
+    await world.place()
+    (world.root / "one" / "inner").rename(world.root / "inner")
+    world.move(inner, b"inner")
+    world.apply(Move(world.id, world.place_of(world.id), inner, b"one"))
+    world.placer.want([inner, world.id])
+    await world.place()
+    assert world.folder_says() == world.base_says() == {b"inner"}
+    assert world.base.path(world.id) == b"inner/one"
+    assert (world.root / "inner" / "one").is_dir()
 
 
 async def test_what_the_folder_refuses_is_looked_at_again_only_after_a_while(
