@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -261,6 +262,22 @@ def powered(power: Power, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(module, "linux", Powered(linux, power))
 
 
+@contextmanager
+def process() -> Iterator[None]:
+    """What is opened inside ends with it, as with a process."""
+    before = descriptors()
+    try:
+        yield
+    finally:
+        for fd in descriptors() - before:
+            os.close(fd)
+
+
+def descriptors() -> set[int]:
+    listed = os.listdir("/proc/self/fd")  # and that of the listing itself, which is closed by now
+    return {int(fd) for fd in listed if os.path.lexists(f"/proc/self/fd/{fd}")}
+
+
 def crash_and_recover(
     node: Node, at: int, again_at: int | None, keep_edits: bool, monkeypatch: pytest.MonkeyPatch
 ) -> bool:
@@ -268,27 +285,25 @@ def crash_and_recover(
 
     Answers whether the run got to its end before the crash.
     """
-    materialiser = node.start()
     actions = node.plan()
     intents = [intents_of(actions)]
     ended = False
-    with monkeypatch.context() as patch:
+    with process(), monkeypatch.context() as patch:
+        materialiser = node.start()
         powered(Power(at), patch)
         try:
             materialiser.run(actions, node.contents, keep_edits)
             ended = True
         except Crash:
             ended = False
-    materialiser.close()
     if again_at is not None:
-        materialiser = node.start()
-        with monkeypatch.context() as patch:
+        with process(), monkeypatch.context() as patch:
+            materialiser = node.start()
             powered(Power(again_at), patch)
             try:
                 materialiser.recover(intents, node.base, node.catalogue)
             except Crash:
                 ended = False
-        materialiser.close()
     materialiser = node.start()
     try:
         told = materialiser.recover(intents, node.base, node.catalogue)

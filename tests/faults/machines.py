@@ -171,14 +171,15 @@ class Machines(Cluster):
         return found[0]
 
     def whole(self) -> None:
-        """All see each other, and the preferred node leads, by every node's word."""
+        """All are there and have all that the others have, and the preferred node leads, by every node's word."""
         eventually(lambda: all(self._sees_all(node) for node in self.nodes), "one cluster")
         self.wait()
 
     def _sees_all(self, node: str) -> bool:
         told = self.status(node)
         roles = [each["role"] for each in told["nodes"].values()]
-        return told["leader"] == min(self.nodes) and len(roles) == len(self.nodes) and "down" not in roles
+        indices = {each[index] for each in told["nodes"].values() for index in ("applied", "in_place")}
+        return told["leader"] == min(self.nodes) and "down" not in roles and len(indices) == 1
 
     def logs(self) -> Iterator[tuple[str, str]]:
         for name in self.nodes:

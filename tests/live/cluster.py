@@ -213,7 +213,9 @@ class Demo(Cluster):
         while line not in self.output.splitlines():
             left = deadline - time.monotonic()
             assert left > 0, f"no {line!r} in: {self.output}"
-            assert select.select([self.process.stdout], [], [], left)[0], f"no {line!r} in: {self.output}"
+            ready = select.poll()
+            ready.register(self.process.stdout, select.POLLIN | select.POLLHUP)
+            assert ready.poll(left * 1000), f"no {line!r} in: {self.output}"
             part = os.read(self.process.stdout.fileno(), 4096)
             assert part, f"the demo ended: {self.output}"
             self.output += part.decode()

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import shutil
+import socket
 
 from cluster import Demo, eventually, resumed
+
+from onefold.run import ETCD_CLIENT
 
 
 def wipe(running: Demo, node: str) -> None:
@@ -13,8 +16,16 @@ def wipe(running: Demo, node: str) -> None:
     shutil.rmtree(running.nodes[node].state)
 
 
+def votes(running: Demo, node: str) -> bool:
+    """Whether its etcd serves, which it does as a member that is in step."""
+    address = running.nodes[node].me.address.plus(ETCD_CLIENT)
+    with socket.socket() as asking:
+        return asking.connect_ex((address.host, address.port)) == 0
+
+
 def counts(running: Demo, node: str, third: str) -> None:
     """Without `third`, nothing can be committed but with the vote of `node`."""
+    eventually(lambda: votes(running, node), f"the etcd of {node}")
     running.kill_node(third)
     leader = next(iter(running.others(node)))
     eventually(lambda: running.leader() in running.live, "a leader")
