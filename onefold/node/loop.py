@@ -99,7 +99,7 @@ class Node:
             ports.peers,
             who.root,
             self._is_current,
-            lambda ids: self.placer.want(ids),
+            lambda ids: self.placer.again(ids),
             self._spawn,
         )
         self.placer = Placer(

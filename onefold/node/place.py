@@ -172,6 +172,8 @@ class Placer:
                 self._fetcher.clear()
                 self.in_place = self._applied_index()
                 self._arrived(self.in_place)
+            else:
+                self._fetcher.make_room()
 
     def _may_take_up(self) -> bool:
         return bool(self._backlog) and len(self._fetcher) < IDS_MAX
@@ -203,7 +205,7 @@ class Placer:
         for first in range(0, len(ready), step or 1):
             await self._carry_out(ready[first : first + step])
             await asyncio.sleep(0)
-        self._fetcher.ask()
+        self._fetcher.tried()
 
     def _is_ready(self, action: Action) -> bool:
         """Whether `action` can be carried out now; else what it lacks is wanted, and its id comes again with it.
@@ -360,15 +362,16 @@ class Placer:
 
     def _retry(self, id: Id) -> None:
         if id in self._tries:
-            self._again([id])
+            self.again([id])
 
-    def _again(self, ids: Iterable[Id]) -> None:
+    def again(self, ids: Iterable[Id]) -> None:
+        """Plan these ids again, of which nothing is new: what they lacked may be had now."""
         self._dirty.update(ids)
         self._wake.set()
 
     def retry(self) -> None:
         """A peer came back, or what was in the way has its verdict: what could not be done may be possible now."""
-        self._again(self._tries)
+        self.again(self._tries)
 
     def _settled(self, id: Id) -> None:
         self._tries.pop(id, None)

@@ -100,7 +100,7 @@ class World:
             stub,
             root,
             lambda *_: True,
-            lambda ids: self.placer.want(ids),
+            lambda ids: self.placer.again(ids),
             self.spawn,
         )
         self.placer = Placer(
