@@ -62,10 +62,12 @@ class Fetcher:
         root: bytes,
         is_current: Callable[[Id, bytes], bool],
         arrived: Callable[[Iterable[Id]], None],
+        let_go: Callable[[bytes], None],
         spawn: Spawn,
     ) -> None:
         """`is_current(id, digest)`: whether the catalogue still wants that. `arrived(ids)`: their content can be had
-        now, or nobody wants it any more."""
+        now, or nobody wants it any more. `let_go(digest)`: an object that came for these is not needed for them any
+        more."""
         self._base = base
         self._contents = contents
         self._objects = objects
@@ -73,6 +75,7 @@ class Fetcher:
         self._root = root
         self._is_current = is_current
         self._arrived = arrived
+        self._let_go = let_go
         self._spawn = spawn
         self._here: dict[bytes, bytes] = {}
         self._here_bytes = 0
@@ -80,6 +83,7 @@ class Fetcher:
         self._queue: dict[bytes, _Wanted] = {}  # small, to be asked for
         self._unsearched: dict[bytes, None] = {}  # of those, what was not looked for on this node yet
         self._flying: dict[bytes, _Wanted] = {}  # small, asked for; or large
+        self._obtained: dict[bytes, set[Id]] = {}  # objects that came for the folder alone, and for whom
         self._asked: set[str] = set()  # peers that are being asked
         self._barren: set[str] = set()  # peers that had nothing of what they were asked for
         self._examined: set[bytes] = set()  # objects that are being read again
@@ -135,6 +139,8 @@ class Fetcher:
         """The folder has taken these, as far as can be told; who wants them besides asks again."""
         for digest in digests:
             self._drop(digest)
+            if self._obtained.pop(digest, None) is not None:
+                self._let_go(digest)
         self.ask()
 
     def tried(self) -> None:
@@ -155,10 +161,13 @@ class Fetcher:
         self.ask()
 
     def clear(self) -> None:
-        """What is here can be had again."""
+        """What is here can be had again; only large contents stay as long as they are wanted."""
         self._here.clear()
         self._here_bytes = 0
         self._had_turn.clear()
+        for digest in [d for d, ids in self._obtained.items() if not any(self._is_current(id, d) for id in ids)]:
+            del self._obtained[digest]
+            self._let_go(digest)
 
     # -------------------------------------------------------------------------------------------- what is wanted
 
@@ -287,9 +296,12 @@ class Fetcher:
 
     async def _obtain(self, digest: bytes, size: int) -> None:
         tries = 0
+        here = self._objects.has(digest)
         while not self._superseded(digest):
             try:
                 await self.obtain(digest, size)
+                if not here:
+                    self._obtained[digest] = self._flying[digest].ids
                 break
             except (PeerError, OperatorError) as error:
                 tries += 1

@@ -101,6 +101,7 @@ class World:
             root,
             lambda *_: True,
             lambda ids: self.placer.again(ids),
+            lambda digest: self.keeper.let_go(digest),
             self.spawn,
         )
         self.placer = Placer(

@@ -38,6 +38,7 @@ class World:
         self.catalogue = Catalogue(MemoryRows())
         base = Base(state, "folder")
         self.contents = RecentContents(state / "recent")
+        self.objects = ObjectStore(state / "objects")
         self.elsewhere: dict[bytes, bytes] = {}
         self.arrived = asyncio.Event()
         self.tasks: list[asyncio.Task[None]] = []
@@ -45,11 +46,12 @@ class World:
         self.fetcher = Fetcher(
             base,
             self.contents,
-            ObjectStore(state / "objects"),
+            self.objects,
             peers,
             root,
-            lambda id, digest: True,
+            lambda *_: True,
             lambda ids: self.placer.again(ids),
+            self.objects.release,
             self.spawn,
         )
         self.placer = Placer(
@@ -76,6 +78,9 @@ class World:
         assert isinstance(message, Give)
         await asyncio.sleep(0)
         return Given({digest: self.elsewhere[digest] for digest in message.digests})
+
+    async def fetch(self, digest: bytes, size: int, sources: list[str]) -> None:
+        self.objects.put(digest, self.elsewhere[digest])
 
     def put(self, names: dict[bytes, bytes], parent: Id = ROOT) -> None:
         commands = tuple(
@@ -125,3 +130,17 @@ async def test_what_the_folder_refuses_leaves_room_for_what_it_takes(
     placed = {os.fsencode(path.name): path.read_bytes() for path in world.root.iterdir() if path.is_file()}
     assert placed == {name: data for name, data in CONTENTS.items() if name not in refused}
     assert len(world.placer.problems()) == len(refused)
+
+
+async def test_large_contents_leave_the_state_directory_once_the_folder_has_them(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fetch, "SMALL_BYTES_MAX", 0)
+    os.mkfifo(world.root / "00")
+    monkeypatch.setattr(place, "PATIENCE", 2)
+    held = b"0001"
+    world.elsewhere = by_digest(CONTENTS)
+    world.objects.put(content_digest(held), held)
+    world.put(CONTENTS)
+    await run_until(world.arrived, world.placer.run())
+    assert set(world.objects.digests()) == {content_digest(held), content_digest(b"0000")}
