@@ -268,9 +268,8 @@ class Node:
             await self.applier.run()
         except LogTrimmed as trimmed:
             log.warning("behind what the log holds", error=str(trimmed))
-        taking = self._spawn(self.catch_up.run())
-        await self._let_others_lead()
-        await taking
+        self.elector.stand_down()
+        await self.catch_up.run()
         raise Renewed
 
     async def stop(self) -> None:
