@@ -309,6 +309,24 @@ async def test_g3_an_edit_is_not_mended_away(world: World) -> None:
     assert RelPath(b"a") not in world.looked_at
 
 
+async def test_what_is_ignored_is_not_even_read(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    (world.root / ".onefoldignore").write_text("*.img\n")
+    (world.root / "huge.img").write_text("huge")
+    (world.root / "new").write_text("new")
+    read: list[RelPath] = []
+    reread = world.scanner.reread
+
+    def noted(path: RelPath) -> Any:
+        read.append(path)
+        return reread(path)
+
+    monkeypatch.setattr(world.scanner, "reread", noted)
+    found = await world.verify()
+    assert sorted(finding.where for finding in found) == [".onefoldignore", "new"]
+    assert RelPath(b"new") in read
+    assert RelPath(b"huge.img") not in read
+
+
 async def test_what_is_on_its_way_is_not_named(world: World) -> None:
     (world.root / "b").write_text("an edit")
     world.pending.add(RelPath(b"b"))
