@@ -7,7 +7,7 @@ import pytest
 from onefold.core.model import NEVER, NEW, ROOT, Batch, Entry, Kind, Origin, Pack, Put
 from onefold.core.wire import RULES
 from onefold.errors import DiskTrouble
-from onefold.node.durable import Keeper
+from onefold.node.durable import RELEASED_AT_ONCE, Keeper
 
 OBJECT = b"o" * 32
 OTHER = b"p" * 32
@@ -167,3 +167,12 @@ def test_what_was_placed_before_a_restart_is_let_go_once_that_is_durable(keeper:
     assert store.released == []
     durable(keeper, 3)
     assert store.released == [OBJECT]
+
+
+def test_much_is_let_go_a_part_at_a_time(keeper: Keeper, store: Store) -> None:
+    count = RELEASED_AT_ONCE + 1
+    applied(keeper, 1, 1, *(b"%032d" % number for number in range(count)))
+    durable(keeper, 1)
+    assert len(store.released) == RELEASED_AT_ONCE
+    durable(keeper, 1)
+    assert len(set(store.released)) == count
