@@ -195,8 +195,7 @@ async def test_a_node_that_cannot_follow_the_log_gives_back_the_leadership_that_
     await world.log.hand_over(elector.leader.term, "b", "command")
     async with asyncio.timeout(10):
         await world.took.wait()
-        while elector.leader is not None:
-            await asyncio.sleep(0.01)
+    await eventually(lambda: elector.leader is None)
     assert await world.log.leader() is None
 
 
