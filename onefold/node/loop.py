@@ -165,6 +165,7 @@ class Node:
             ports.materialiser.sync,
             lambda: self.placer.in_place,
             self._synced,
+            lambda: self.placer.refused(),
             durable,
         )
         self.examiner = Examiner(

@@ -96,6 +96,7 @@ class Placer:
         self._wake = asyncio.Event()
         self._tries: dict[Id, int] = {}
         self._problems: dict[Id, Problem] = {}
+        self._refused: dict[Id, bytes] = {}  # contents that were tried in vain
         self.halted = False
         self._most = 0
         self.in_place = -1
@@ -132,6 +133,10 @@ class Placer:
 
     def problems(self) -> list[Problem]:
         return list(self._problems.values())
+
+    def refused(self) -> set[bytes]:
+        """The contents that the folder did not take when they were tried last."""
+        return set(self._refused.values())
 
     def is_due(self, committed: Row | None) -> bool:
         """Whether what is `committed` (None: nothing any more) should be in the folder by now."""
@@ -310,8 +315,10 @@ class Placer:
                     self._look_again(action.source)
             reason = result.reason if isinstance(result, Failed) else "it was changed here"
             seconds = self._later(_subject(action), reason, result.path)
-            if isinstance(result, Failed) and isinstance(action, Make | Replace) and action.row.kind is Kind.FILE:
-                self._fetcher.examine(action.row.id, action.row.content)
+            if isinstance(action, Make | Replace) and action.row.kind is Kind.FILE:
+                self._refused[action.row.id] = action.row.content
+                if isinstance(result, Failed):
+                    self._fetcher.examine(action.row.id, action.row.content)
             if isinstance(result, Failed) or self._tries.get(_subject(action), 0) >= PATIENCE:
                 # Not at once: as long as the folder refuses, what is found there is found again and again.
                 asyncio.get_running_loop().call_later(seconds, self._look_again, result.path)
@@ -376,6 +383,7 @@ class Placer:
     def _settled(self, id: Id) -> None:
         self._tries.pop(id, None)
         self._problems.pop(id, None)
+        self._refused.pop(id, None)
 
 
 def _given_up(row: BaseRow) -> BaseRow:

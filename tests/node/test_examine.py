@@ -115,7 +115,7 @@ class World:
             lambda _: None,
             lambda _: None,
         )
-        self.keeper = Keeper(self.objects, self.contents, stub, lambda: None, lambda: 0, lambda _: None, 0)
+        self.keeper = Keeper(self.objects, self.contents, stub, lambda: None, lambda: 0, lambda _: None, set, 0)
         ports = Ports(
             clock=stub,
             log=stub,

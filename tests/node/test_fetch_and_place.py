@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from stations import run_until
+from stations import eventually, run_until
 
 from onefold.core.catalogue import Catalogue, MemoryRows
 from onefold.core.messages import Give, Given, Message
@@ -130,6 +130,13 @@ async def test_what_the_folder_refuses_leaves_room_for_what_it_takes(
     placed = {os.fsencode(path.name): path.read_bytes() for path in world.root.iterdir() if path.is_file()}
     assert placed == {name: data for name, data in CONTENTS.items() if name not in refused}
     assert len(world.placer.problems()) == len(refused)
+    assert world.placer.refused() == {content_digest(CONTENTS[name]) for name in refused}
+    for name in refused:
+        (world.root / os.fsdecode(name)).unlink()
+    running = asyncio.create_task(world.placer.run())
+    await eventually(lambda: not world.placer.problems())
+    running.cancel()
+    assert world.placer.refused() == set()
 
 
 async def test_large_contents_leave_the_state_directory_once_the_folder_has_them(
