@@ -98,6 +98,11 @@ class Keeper:
         held = digest in self._pinned or digest in self._restored
         return held or digest in self._named or digest in self._packs
 
+    def done_with(self, digest: bytes, index: int) -> None:
+        """The object came for the folder, which has it at `index`, or wants it no more: kept until that is durable."""
+        if not self.needs(digest):
+            self._named[digest] = index
+
     def let_go(self, digest: bytes) -> None:
         """The object was fetched for something that is done by now."""
         if not self.needs(digest):

@@ -62,12 +62,12 @@ class Fetcher:
         root: bytes,
         is_current: Callable[[Id, bytes], bool],
         arrived: Callable[[Iterable[Id]], None],
-        let_go: Callable[[bytes], None],
+        done_with: Callable[[bytes], None],
         spawn: Spawn,
     ) -> None:
         """`is_current(id, digest)`: whether the catalogue still wants that. `arrived(ids)`: their content can be had
-        now, or nobody wants it any more. `let_go(digest)`: an object that came for these is not needed for them any
-        more."""
+        now, or nobody wants it any more. `done_with(digest)`: an object that came for the folder is in it, or nobody
+        wants it any more."""
         self._base = base
         self._contents = contents
         self._objects = objects
@@ -75,7 +75,7 @@ class Fetcher:
         self._root = root
         self._is_current = is_current
         self._arrived = arrived
-        self._let_go = let_go
+        self._done_with = done_with
         self._spawn = spawn
         self._here: dict[bytes, bytes] = {}
         self._here_bytes = 0
@@ -140,7 +140,7 @@ class Fetcher:
         for digest in digests:
             self._drop(digest)
             if self._obtained.pop(digest, None) is not None:
-                self._let_go(digest)
+                self._done_with(digest)
         self.ask()
 
     def tried(self) -> None:
@@ -167,7 +167,7 @@ class Fetcher:
         self._had_turn.clear()
         for digest in [d for d, ids in self._obtained.items() if not any(self._is_current(id, d) for id in ids)]:
             del self._obtained[digest]
-            self._let_go(digest)
+            self._done_with(digest)
 
     # -------------------------------------------------------------------------------------------- what is wanted
 

@@ -100,7 +100,7 @@ class Node:
             who.root,
             self._is_current,
             lambda ids: self.placer.again(ids),
-            lambda digest: self.keeper.let_go(digest),
+            lambda digest: self.keeper.done_with(digest, catalogue.index),
             self._spawn,
         )
         self.placer = Placer(

@@ -187,3 +187,13 @@ def test_g2_what_this_folder_refuses_is_kept_though_the_index_is_durable(keeper:
     store.refused = set()
     durable(keeper, 1)
     assert store.released == [OTHER, OBJECT]
+
+
+def test_g2_what_came_for_the_folder_is_let_go_once_the_folder_has_it_for_good(keeper: Keeper, store: Store) -> None:
+    keeper.done_with(OBJECT, 3)
+    keeper.pin(OTHER, 1)
+    keeper.done_with(OTHER, 3)
+    durable(keeper, 2)
+    assert store.released == []
+    durable(keeper, 3)
+    assert store.released == [OBJECT]

@@ -101,7 +101,7 @@ class World:
             root,
             lambda *_: True,
             lambda ids: self.placer.again(ids),
-            lambda digest: self.keeper.let_go(digest),
+            lambda digest: self.keeper.done_with(digest, self.catalogue.index),
             self.spawn,
         )
         self.placer = Placer(

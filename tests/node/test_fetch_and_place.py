@@ -139,7 +139,7 @@ async def test_what_the_folder_refuses_leaves_room_for_what_it_takes(
     assert world.placer.refused() == set()
 
 
-async def test_large_contents_leave_the_state_directory_once_the_folder_has_them(
+async def test_objects_that_came_for_the_folder_are_done_with_once_it_has_them(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(fetch, "SMALL_BYTES_MAX", 0)
