@@ -225,14 +225,16 @@ class Workspace:
     def dress(self, dir_fd: int, name: bytes, row: Row, expected: Stat) -> Stat:
         """Give what stands there the mode of `row`, and a file its mtime; returns its stat then.
 
-        `expected`: what was found to be `row`. Raises `Stop` if another file has taken its place meanwhile, which must
-        not come to look like it.
+        `expected`: what was found to be `row`. Raises `Stop` if another file has taken its place meanwhile, or it was
+        written to: what is there must not come to look like `row`.
         """
         fd = os.open(name, _HANDLE, dir_fd=dir_fd)
         try:
             mode, found = linux.fstat_of(fd)
             if not found.same_file(expected):
                 raise Stop("another file has just taken its place; it is tried again")
+            if row.kind is Kind.FILE and (found.size, found.ctime_ns) != (expected.size, expected.ctime_ns):
+                raise Stop("it was changed here just now; it is tried again")
             if row.kind is not Kind.SYMLINK and found.mode != row.mode:
                 special = mode & 0o7000 if row.kind is Kind.DIRECTORY else 0
                 os.chmod(_link(fd), special | row.mode)

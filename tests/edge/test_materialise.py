@@ -683,3 +683,20 @@ def test_a_file_that_takes_the_place_of_what_was_just_judged_does_not_come_to_lo
     after = (world.root / "a").stat()
     assert (after.st_mtime_ns, after.st_mode) == (before.st_mtime_ns, before.st_mode)
     assert world.read("a") == b"SAME SIZE"
+
+
+def test_g3_a_file_written_to_right_after_it_was_judged_does_not_come_to_look_like_it(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    base = world.standing(1, "a", b"same size")
+    real = world.materialiser.space.dress
+
+    def dress(*arguments: Any) -> Stat:
+        (world.root / "a").write_bytes(b"SAME SIZE")  # somebody, just then
+        return real(*arguments)
+
+    monkeypatch.setattr(world.materialiser.space, "dress", dress)
+    (result,) = world.run(Attributes(world.file(1, "a", b"same size", mode=0o600), at("a"), base))
+    assert isinstance(result, Failed) and "just now" in result.reason
+    assert (world.root / "a").stat().st_mtime_ns != base.mtime_ns
+    assert world.read("a") == b"SAME SIZE"
