@@ -295,7 +295,7 @@ class _Process:
 
     async def ended_in_order(self) -> None:
         """Nothing is suspect at the next start, whatever becomes of the machine: all is on disk before that is said."""
-        if self.node.applier.index > self.node.keeper.durable:
+        if self.node.applier.index > self.node.keeper.durable or self.node.placer.epoch:
             await asyncio.to_thread(self._materialiser.sync)
         self._base.clean = True
 

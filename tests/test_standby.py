@@ -9,6 +9,8 @@ import signal
 import socket
 import sqlite3
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from peers import free_port
@@ -200,6 +202,22 @@ def test_a_line_that_the_logs_disk_does_not_take_is_lost_and_no_more(monkeypatch
 
     monkeypatch.setattr(os, "write", full)
     run._Stderr().write("a line\n")
+
+
+@pytest.mark.parametrize(("applied", "runs", "synced"), [(5, 0, 0), (6, 0, 1), (5, 1, 1)])
+async def test_a_run_ended_in_order_only_once_all_that_was_put_into_the_folder_is_on_disk(
+    applied: int, runs: int, synced: int
+) -> None:
+    told: list[str] = []
+    process: Any = run._Process.__new__(run._Process)
+    process.node = SimpleNamespace(
+        applier=SimpleNamespace(index=applied), keeper=SimpleNamespace(durable=5), placer=SimpleNamespace(epoch=runs)
+    )
+    process._materialiser = SimpleNamespace(sync=lambda: told.append("synced"))
+    process._base = SimpleNamespace(clean=False)
+    await process.ended_in_order()
+    assert told == ["synced"] * synced
+    assert process._base.clean
 
 
 def test_a_start_that_fails_leaves_nothing_open(config: Config, monkeypatch: pytest.MonkeyPatch) -> None:

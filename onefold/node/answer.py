@@ -156,14 +156,17 @@ class Answerer:
         return self._giver.locate(digest)
 
     async def _hold(self, hold: Hold) -> Message:
-        term = self._elector.leader.term if self._elector.leader else 0
+        self._keeper.pin(hold.digest, self._term())  # before it is here, so that nobody lets go of it on the way
         if not self._ports.objects.has(hold.digest):
             if hold.data is not None:
                 await asyncio.to_thread(self._ports.objects.put, hold.digest, hold.data)
             elif not await self._fetcher.make_object(hold.digest, hold.size):
                 await self._ports.peers.fetch(hold.digest, hold.size, hold.sources)
-        self._keeper.pin(hold.digest, term)
+        self._keeper.pin(hold.digest, self._term())
         return Held(hold.digest)
+
+    def _term(self) -> int:
+        return self._elector.leader.term if self._elector.leader else 0
 
     def _forward(self, peer: str, forward: Forward) -> Message:
         name = self._who.name

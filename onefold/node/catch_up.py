@@ -114,4 +114,6 @@ class CatchUp:
         answer = await self._peers.ask(peer, AskCatalogue(index, after), PAGE_SECONDS)
         if not isinstance(answer, CataloguePage) or not (answer.rows or answer.last):
             raise ContentMismatch(f"{peer} gave something else than a page of its catalogue")
+        if answer.rows and answer.rows[0].id <= after:
+            raise ContentMismatch(f"{peer} gave a page of its catalogue for the second time")
         return answer

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Container, Iterable
+from itertools import islice
 
 from onefold.core.model import Entry, Kind, Pack, Put
 from onefold.ports import Clock, Objects, RecentContents
@@ -13,6 +14,8 @@ QUIET_SECONDS = 3.0
 WAIT_SECONDS_MAX = 20.0
 """… but no longer than this."""
 CHECK_SECONDS = 1.0
+RELEASED_AT_ONCE = 500
+"""To remove so many objects takes about 30 ms of the loop; the rest is let go at the next call."""
 
 
 class Keeper:
@@ -20,8 +23,8 @@ class Keeper:
 
     Invariants: an object that no applied entry names is pinned until an entry of a later term than its holding has been
     applied (the log up to that takeover does not name it, so nothing ever will). A named one is pinned until the index
-    that named it is durable on a majority of voters, this node's folder included; a pack, also until the log has no
-    such entry any more.
+    that named it is durable on a majority of voters, this node's folder included, and not while this folder refuses it;
+    a pack, also until the log has no such entry any more.
     """
 
     def __init__(
@@ -32,15 +35,18 @@ class Keeper:
         sync: Callable[[], None],
         in_place: Callable[[], int],
         completed: Callable[[int], None],
+        refused: Callable[[], Container[bytes]],
         durable: int,
     ) -> None:
-        """`sync` returns when everything written so far is on disk. `completed(index)`: it is, up to there."""
+        """`sync` returns when everything written so far is on disk. `completed(index)`: it is, up to there.
+        `refused()`: contents that this folder does not take, though it is in place otherwise."""
         self._objects = objects
         self._contents = contents
         self._clock = clock
         self._sync = sync
         self._in_place = in_place
         self._completed = completed
+        self._refused = refused
         self._named: dict[bytes, int] = {}
         self._pinned: dict[bytes, int] = {}
         self._packs: dict[bytes, int] = {}
@@ -92,6 +98,11 @@ class Keeper:
         held = digest in self._pinned or digest in self._restored
         return held or digest in self._named or digest in self._packs
 
+    def done_with(self, digest: bytes, index: int) -> None:
+        """The object came for the folder, which has it at `index`, or wants it no more: kept until that is durable."""
+        if not self.needs(digest):
+            self._named[digest] = index
+
     def let_go(self, digest: bytes) -> None:
         """The object was fetched for something that is done by now."""
         if not self.needs(digest):
@@ -110,7 +121,9 @@ class Keeper:
         """Let go of what a majority of voters has for good. `durable_of_voters`: of those that are known."""
         known = sorted((*durable_of_voters, *(0 for _ in range(voters))), reverse=True)
         majority = min(known[voters // 2], self.durable)
-        for digest in [d for d, index in self._named.items() if index <= majority]:
+        refused = self._refused()
+        done = (d for d, index in self._named.items() if index <= majority and d not in refused)
+        for digest in list(islice(done, RELEASED_AT_ONCE)):
             del self._named[digest]
             if digest not in self._packs and digest not in self._pinned and digest not in self._restored:
                 self._objects.release(digest)

@@ -120,7 +120,7 @@ class Examiner:
         """Read again what comes after id `after` (`NEW`: from the start): up to which id that was (`after`: there is no
         more), and what is suspect."""
         if after == NEW:
-            return ROOT, await self._strangers(ROOT, ROOT_PATH)
+            return ROOT, await self._suspects(await self._strangers(ROOT, ROOT_PATH))
         ours, theirs = self._base.page(after, PAGE), self._rows.page(after, PAGE)
         ends = [page[-1].id for page in (ours, theirs) if len(page) == PAGE]
         ids = {row.id for row in ours} | {row.id for row in theirs}
@@ -129,7 +129,7 @@ class Examiner:
         suspects = [place for place, _ in await self._differing(places, pace)]
         for row in ours:
             if row.kind is Kind.DIRECTORY and row.id <= last and self._base.get(row.id) == row:
-                suspects += await self._strangers(row.id, self._base.path(row.id))
+                suspects += await self._suspects(await self._strangers(row.id, self._base.path(row.id)))
         return last, suspects
 
     def _path(self, id: Id) -> RelPath:
@@ -146,13 +146,21 @@ class Examiner:
             id = row.parent
         return RelPath(b"/".join(reversed(names)))
 
-    async def _strangers(self, id: Id, path: RelPath) -> list[Suspect]:
+    async def _strangers(self, id: Id, path: RelPath) -> list[RelPath]:
         """What stands in directory `path`, `id` of the base (NEW: none), and is not in the base."""
         listing = await asyncio.to_thread(self._scanner.listing, path)
         if not isinstance(listing, Listing):
             return []
         known = {row.name for row in self._base.children(id)} if id != NEW else set()
-        return [Suspect(NEW, path.child(name)) for name in listing.names if name not in known]
+        return [path.child(name) for name in listing.names if name not in known]
+
+    async def _suspects(self, strangers: Sequence[RelPath]) -> list[Suspect]:
+        """Those of `strangers` that are not ignored: nothing that is, is read."""
+        return [Suspect(NEW, place) for place in await asyncio.to_thread(self._unhidden, strangers)]
+
+    def _unhidden(self, places: Iterable[RelPath]) -> list[RelPath]:
+        with self._scanner.session():
+            return [place for place in places if not self._scanner.ignored(place, False)]
 
     async def _differing(self, places: Sequence[Suspect], pace: Pace) -> list[tuple[Suspect, Facts]]:
         """Those of `places` where something differs just now."""
@@ -243,7 +251,7 @@ class Examiner:
             left = []
             for place, facts in differing:
                 if place.id == NEW and (inside := await self._strangers(NEW, place.path)):
-                    left += inside  # a directory that only holds what is ignored is none
+                    left += await self._suspects(inside)  # a directory that only holds what is ignored is none
                 elif (
                     facts != before.get(place) or self._pending(place.path) or not self._placer.is_due(facts.committed)
                 ):

@@ -24,6 +24,8 @@ GIVE_BYTES = 1 << 20
 GIVE_COUNT = 256
 """What is asked of a peer at once: so little that its loop is not kept from anything else for long."""
 GIVE_SECONDS = 10.0
+SEARCH_BYTES = 4 << 20
+"""What is read on this node at once: about 10 ms of its loop."""
 HERE_BYTES_MAX = 32 << 20
 """No more is asked for while so much is here that the folder has not taken yet."""
 RETRY_SECONDS_MIN = 0.02
@@ -60,10 +62,12 @@ class Fetcher:
         root: bytes,
         is_current: Callable[[Id, bytes], bool],
         arrived: Callable[[Iterable[Id]], None],
+        done_with: Callable[[bytes], None],
         spawn: Spawn,
     ) -> None:
         """`is_current(id, digest)`: whether the catalogue still wants that. `arrived(ids)`: their content can be had
-        now, or nobody wants it any more."""
+        now, or nobody wants it any more. `done_with(digest)`: an object that came for the folder is in it, or nobody
+        wants it any more."""
         self._base = base
         self._contents = contents
         self._objects = objects
@@ -71,11 +75,15 @@ class Fetcher:
         self._root = root
         self._is_current = is_current
         self._arrived = arrived
+        self._done_with = done_with
         self._spawn = spawn
         self._here: dict[bytes, bytes] = {}
         self._here_bytes = 0
+        self._had_turn: set[bytes] = set()  # of those, what could have been placed once more since there is no room
         self._queue: dict[bytes, _Wanted] = {}  # small, to be asked for
+        self._unsearched: dict[bytes, None] = {}  # of those, what was not looked for on this node yet
         self._flying: dict[bytes, _Wanted] = {}  # small, asked for; or large
+        self._obtained: dict[bytes, set[Id]] = {}  # objects that came for the folder alone, and for whom
         self._asked: set[str] = set()  # peers that are being asked
         self._barren: set[str] = set()  # peers that had nothing of what they were asked for
         self._examined: set[bytes] = set()  # objects that are being read again
@@ -112,28 +120,58 @@ class Fetcher:
         return data if data is not None else self._objects.path(digest)
 
     def bring(self, contents: dict[bytes, bytes]) -> None:
-        """These came by themselves, with a pack (and are kept among the recent contents)."""
-        if self._here_bytes > HERE_BYTES_MAX:
-            self.clear()
+        """These came by themselves, with a pack. They are among the recent contents, where they can be had later."""
         for digest, data in contents.items():
-            if digest not in self._here:
-                self._here[digest] = data
-                self._here_bytes += len(data)
-            if digest in self._queue:
-                self._arrived(self._queue.pop(digest).ids)
+            if self._here_bytes <= HERE_BYTES_MAX:
+                self._add(digest, data)
+                if digest in self._queue:
+                    self._arrived(self._queue.pop(digest).ids)
+            elif digest in self._queue:
+                self._unsearched[digest] = None
+
+    def _add(self, digest: bytes, data: bytes) -> None:
+        if digest not in self._here:
+            self._here[digest] = data
+            self._here_bytes += len(data)
+
+    def _drop(self, digest: bytes) -> None:
+        data = self._here.pop(digest, None)
+        if data is not None:
+            self._here_bytes -= len(data)
 
     def placed(self, digests: Iterable[bytes]) -> None:
         """The folder has taken these, as far as can be told; who wants them besides asks again."""
         for digest in digests:
-            data = self._here.pop(digest, None)
-            if data is not None:
-                self._here_bytes -= len(data)
+            self._drop(digest)
+            if self._obtained.pop(digest, None) is not None:
+                self._done_with(digest)
+        self.ask()
+
+    def tried(self) -> None:
+        """A round is over, and what came meanwhile has its turn in the next. As long as there is no room, what has had
+        its turn and was not taken makes way: the folder refuses it, or nobody wants it any more."""
+        if self._here_bytes > HERE_BYTES_MAX:
+            for digest in self._had_turn:
+                self._drop(digest)
+            self._had_turn = set(self._here)
+        else:
+            self._had_turn.clear()
+        self.ask()
+
+    def make_room(self) -> None:
+        """All that is here has had its turn."""
+        if self._here_bytes > HERE_BYTES_MAX:
+            self.clear()
         self.ask()
 
     def clear(self) -> None:
-        """What is here can be had again."""
+        """What is here can be had again; only large contents stay as long as they are wanted."""
         self._here.clear()
         self._here_bytes = 0
+        self._had_turn.clear()
+        for digest in [d for d, ids in self._obtained.items() if not any(self._is_current(id, d) for id in ids)]:
+            del self._obtained[digest]
+            self._done_with(digest)
 
     def unused(self) -> None:
         """Nothing can be placed just now: too much that is here, for nobody, keeps nothing from being asked for."""
@@ -151,13 +189,11 @@ class Fetcher:
         elif size > SMALL_BYTES_MAX:
             self._flying[digest] = _Wanted(size, {id}, set())
             self._spawn(self._obtain(digest, size))
-        elif (data := self._contents.get(digest) or self._from_folder(digest)) is not None:
-            self.bring({digest: data})
-            self._arrived((id,))
         else:
             if not self._queue:
                 self._fruitless = 0
             self._queue[digest] = _Wanted(size, {id}, set())
+            self._unsearched[digest] = None
 
     def wants(self, digest: bytes) -> bool:
         """Whether it is on its way."""
@@ -169,6 +205,20 @@ class Fetcher:
         for wanted in self._queue.values():
             wanted.lacking.clear()
         self.ask()
+
+    def _search(self) -> None:
+        """Look on this node for what was not looked for yet, as long as there is room for it. After much was found,
+        more is looked for once that has had its turn."""
+        arrived: set[Id] = set()
+        found = 0
+        while self._unsearched and self._here_bytes <= HERE_BYTES_MAX and found < SEARCH_BYTES:
+            digest, _ = self._unsearched.popitem()
+            if digest in self._queue and (data := self._contents.get(digest) or self._from_folder(digest)) is not None:
+                self._add(digest, data)
+                found += len(data)
+                arrived |= self._queue.pop(digest).ids
+        if arrived:
+            self._arrived(arrived)
 
     def _from_folder(self, digest: bytes) -> bytes | None:
         for path in self._copies(digest):
@@ -189,7 +239,8 @@ class Fetcher:
 
     def ask(self) -> None:
         """Have every peer asked that is not being asked, as long as there is anything to ask it for."""
-        if self._here_bytes > HERE_BYTES_MAX:
+        self._search()
+        if self._unsearched or self._here_bytes > HERE_BYTES_MAX:
             return
         for peer in sorted(self._peers.connected() - self._asked - self._barren):
             if digests := self._next(peer):
@@ -240,7 +291,7 @@ class Fetcher:
         arrived: set[Id] = set()
         for digest, wanted in asked.items():
             if digest in found:
-                self.bring({digest: found[digest]})
+                self._add(digest, found[digest])
                 arrived |= wanted.ids
             else:
                 wanted.lacking.add(peer)
@@ -259,9 +310,12 @@ class Fetcher:
 
     async def _obtain(self, digest: bytes, size: int) -> None:
         tries = 0
+        here = self._objects.has(digest)
         while not self._superseded(digest):
             try:
                 await self.obtain(digest, size)
+                if not here:
+                    self._obtained[digest] = self._flying[digest].ids
                 break
             except (PeerError, OperatorError) as error:
                 tries += 1

@@ -60,8 +60,8 @@ class Elector:
         spawn: Spawn,
     ) -> None:
         """`voters` in the order in which they take over. `behind()`: this node cannot follow the log just now, so
-        it does not stand. `changed(leader, deposed)`: another term has begun; `deposed` is the term that this node led
-        until then, or 0."""
+        it does not stand, and gives back what it is handed. `changed(leader, deposed)`: another term has begun;
+        `deposed` is the term that this node led until then, or 0."""
         self._me = me
         self._voters = tuple(voters)
         self._preferred = preferred
@@ -98,7 +98,7 @@ class Elector:
         return self.leader.node
 
     def stand_down(self) -> None:
-        """This node's catalogue is not to be trusted: it gives leadership up, and takes none."""
+        """This node's catalogue is not to be trusted, or is behind: it gives leadership up, and takes none."""
         self.fit = False
         if self._leading is not None and self.leader is not None:
             self._leading.cancel()
@@ -144,7 +144,8 @@ class Elector:
         if leader is not None:
             log.info("leader", node=leader.node, term=leader.term, reason=leader.reason)
             if leader.node == self._me:
-                self._leading = self._spawn(self._lead(leader) if self.fit else self._give_up(leader))
+                fit = self.fit and not self._behind()
+                self._leading = self._spawn(self._lead(leader) if fit else self._give_up(leader))
         self._moved.set()
         self._changed(leader, deposed)
         self._wake.set()

@@ -97,6 +97,7 @@ class Node:
             who.root,
             self._is_current,
             lambda ids: self.placer.again(ids),
+            lambda digest: self.keeper.done_with(digest, catalogue.index),
             self._spawn,
         )
         self.placer = Placer(
@@ -161,6 +162,7 @@ class Node:
             ports.materialiser.sync,
             lambda: self.placer.in_place,
             self._synced,
+            lambda: self.placer.refused(),
             durable,
         )
         self.examiner = Examiner(
@@ -264,9 +266,8 @@ class Node:
             await self.applier.run()
         except LogTrimmed as trimmed:
             log.warning("behind what the log holds", error=str(trimmed))
-        taking = self._spawn(self.catch_up.run())
-        await self._let_others_lead()
-        await taking
+        self.elector.stand_down()
+        await self.catch_up.run()
         raise Renewed
 
     async def stop(self) -> None:

@@ -95,6 +95,7 @@ class Placer:
         self._wake = asyncio.Event()
         self._tries: dict[Id, int] = {}
         self._problems: dict[Id, Problem] = {}
+        self._refused: dict[Id, bytes] = {}  # contents that were tried in vain
         self.halted = False
         self._most = 0
         self.in_place = -1
@@ -131,6 +132,10 @@ class Placer:
 
     def problems(self) -> list[Problem]:
         return list(self._problems.values())
+
+    def refused(self) -> set[bytes]:
+        """The contents that the folder did not take when they were tried last."""
+        return set(self._refused.values())
 
     def is_due(self, committed: Row | None) -> bool:
         """Whether what is `committed` (None: nothing any more) should be in the folder by now."""
@@ -172,6 +177,8 @@ class Placer:
                 self._fetcher.clear()
                 self.in_place = self._applied_index()
                 self._arrived(self.in_place)
+            else:
+                self._fetcher.make_room()
 
     def _may_take_up(self) -> bool:
         return bool(self._backlog) and len(self._fetcher) < IDS_MAX
@@ -203,7 +210,7 @@ class Placer:
         for first in range(0, len(ready), step or 1):
             await self._carry_out(ready[first : first + step])
             await asyncio.sleep(0)
-        self._fetcher.ask()
+        self._fetcher.tried()
 
     def _is_ready(self, action: Action) -> bool:
         """Whether `action` can be carried out now; else what it lacks is wanted, and its id comes again with it.
@@ -314,8 +321,10 @@ class Placer:
                     self._look_again(action.source)
             reason = result.reason if isinstance(result, Failed) else "it was changed here"
             seconds = max((self._later(id, reason, result.path) for id in _subjects(action)), default=REFUSED_SECONDS)
-            if isinstance(result, Failed) and isinstance(action, Make | Replace) and action.row.kind is Kind.FILE:
-                self._fetcher.examine(action.row.id, action.row.content)
+            if isinstance(action, Make | Replace) and action.row.kind is Kind.FILE:
+                self._refused[action.row.id] = action.row.content
+                if isinstance(result, Failed):
+                    self._fetcher.examine(action.row.id, action.row.content)
             if isinstance(result, Failed) or any(self._tries.get(id, 0) >= PATIENCE for id in _subjects(action)):
                 # Not at once: as long as the folder refuses, what is found there is found again and again.
                 asyncio.get_running_loop().call_later(seconds, self._look_again, result.path)
@@ -367,7 +376,7 @@ class Placer:
             self.again([id])
 
     def again(self, ids: Iterable[Id]) -> None:
-        """Something that these waited for has come: what was tried before counts."""
+        """Plan these ids again, of which nothing is new: what they lacked may be had now."""
         self._dirty.update(ids)
         self._wake.set()
 
@@ -378,6 +387,7 @@ class Placer:
     def _settled(self, id: Id) -> None:
         self._tries.pop(id, None)
         self._problems.pop(id, None)
+        self._refused.pop(id, None)
 
 
 def _given_up(row: BaseRow) -> BaseRow:

@@ -144,6 +144,19 @@ async def test_a_page_of_another_copy_is_noticed(world: World) -> None:
     assert world.asked[-1] == "a"
 
 
+async def test_a_peer_that_never_comes_to_an_end_is_left(world: World) -> None:
+    first: list[CataloguePage] = []
+
+    def spoil(page: CataloguePage) -> CataloguePage:
+        first.append(page)
+        return first[0]
+
+    world.broken["b"] = spoil
+    async with asyncio.timeout(10):
+        await world.catch_up.run()
+    assert world.asked[-1] == "a"
+
+
 async def test_a_peer_that_refuses_is_a_problem_until_another_gives(world: World) -> None:
     world.broken = {"a": lambda _: Refused("it is busy"), "b": lambda _: Refused("it is busy")}
     taking = asyncio.create_task(world.catch_up.run())

@@ -7,7 +7,7 @@ import pytest
 from onefold.core.model import NEVER, NEW, ROOT, Batch, Entry, Kind, Origin, Pack, Put
 from onefold.core.wire import RULES
 from onefold.errors import DiskTrouble
-from onefold.node.durable import Keeper
+from onefold.node.durable import RELEASED_AT_ONCE, Keeper
 
 OBJECT = b"o" * 32
 OTHER = b"p" * 32
@@ -19,6 +19,7 @@ class Store:
     def __init__(self) -> None:
         self.released: list[bytes] = []
         self.held: list[bytes] = []
+        self.refused: set[bytes] = set()
 
     def release(self, digest: bytes) -> None:
         self.released.append(digest)
@@ -37,7 +38,7 @@ def store() -> Store:
 @pytest.fixture
 def keeper(store: Store) -> Keeper:
     stub: Any = store
-    return Keeper(stub, stub, stub, lambda: None, lambda: 0, lambda _: None, 0)
+    return Keeper(stub, stub, stub, lambda: None, lambda: 0, lambda _: None, lambda: store.refused, 0)
 
 
 def applied(keeper: Keeper, index: int, term: int, *named: bytes) -> None:
@@ -125,7 +126,7 @@ async def test_a_sync_that_fails_is_not_tried_again_but_ends_the_node(store: Sto
         raise DiskTrouble("what was written could not be synced: Input/output error")
 
     stub: Any = store
-    keeper = Keeper(stub, stub, Clock(), fail, lambda: 5, lambda _: None, 0)
+    keeper = Keeper(stub, stub, Clock(), fail, lambda: 5, lambda _: None, set, 0)
     with pytest.raises(DiskTrouble, match="could not be synced"):
         await keeper.run()
     assert keeper.durable == 0
@@ -163,6 +164,35 @@ def test_g2_what_was_held_before_a_restart_is_kept_until_a_later_term_has_not_na
 def test_what_was_placed_before_a_restart_is_let_go_once_that_is_durable(keeper: Keeper, store: Store) -> None:
     store.held = [OBJECT]
     keeper.restore(3, [], lambda digest: digest == OBJECT)
+    durable(keeper, 2)
+    assert store.released == []
+    durable(keeper, 3)
+    assert store.released == [OBJECT]
+
+
+def test_much_is_let_go_a_part_at_a_time(keeper: Keeper, store: Store) -> None:
+    count = RELEASED_AT_ONCE + 1
+    applied(keeper, 1, 1, *(b"%032d" % number for number in range(count)))
+    durable(keeper, 1)
+    assert len(store.released) == RELEASED_AT_ONCE
+    durable(keeper, 1)
+    assert len(set(store.released)) == count
+
+
+def test_g2_what_this_folder_refuses_is_kept_though_the_index_is_durable(keeper: Keeper, store: Store) -> None:
+    applied(keeper, 1, 1, OBJECT, OTHER)
+    store.refused = {OBJECT}
+    durable(keeper, 1)
+    assert store.released == [OTHER]
+    store.refused = set()
+    durable(keeper, 1)
+    assert store.released == [OTHER, OBJECT]
+
+
+def test_g2_what_came_for_the_folder_is_let_go_once_the_folder_has_it_for_good(keeper: Keeper, store: Store) -> None:
+    keeper.done_with(OBJECT, 3)
+    keeper.pin(OTHER, 1)
+    keeper.done_with(OTHER, 3)
     durable(keeper, 2)
     assert store.released == []
     durable(keeper, 3)

@@ -100,7 +100,8 @@ class World:
             stub,
             root,
             lambda *_: True,
-            lambda ids: self.placer.want(ids),
+            lambda ids: self.placer.again(ids),
+            lambda digest: self.keeper.done_with(digest, self.catalogue.index),
             self.spawn,
         )
         self.placer = Placer(
@@ -114,7 +115,7 @@ class World:
             lambda _: None,
             lambda _: None,
         )
-        self.keeper = Keeper(self.objects, self.contents, stub, lambda: None, lambda: 0, lambda _: None, 0)
+        self.keeper = Keeper(self.objects, self.contents, stub, lambda: None, lambda: 0, lambda _: None, set, 0)
         ports = Ports(
             clock=stub,
             log=stub,
@@ -306,6 +307,24 @@ async def test_g3_an_edit_is_not_mended_away(world: World) -> None:
     assert not (world.root / "c").exists()
     assert {RelPath(name) for name in (b"b", b"c", b"d", b"new")} <= world.looked_at
     assert RelPath(b"a") not in world.looked_at
+
+
+async def test_what_is_ignored_is_not_even_read(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    (world.root / ".onefoldignore").write_text("*.img\n")
+    (world.root / "huge.img").write_text("huge")
+    (world.root / "new").write_text("new")
+    read: list[RelPath] = []
+    reread = world.scanner.reread
+
+    def noted(path: RelPath) -> Any:
+        read.append(path)
+        return reread(path)
+
+    monkeypatch.setattr(world.scanner, "reread", noted)
+    found = await world.verify()
+    assert sorted(finding.where for finding in found) == [".onefoldignore", "new"]
+    assert RelPath(b"new") in read
+    assert RelPath(b"huge.img") not in read
 
 
 async def test_what_is_on_its_way_is_not_named(world: World) -> None:

@@ -43,7 +43,9 @@ class World:
         self.waiting: set[Id] = set()
         self.tasks: set[asyncio.Task[None]] = set()
         me: Any = self
-        self.fetcher = Fetcher(me, me, me, me, os.fsencode(root), lambda _, __: self.current, self.arrived, self.spawn)
+        self.fetcher = Fetcher(
+            me, me, me, me, os.fsencode(root), lambda _, __: self.current, self.arrived, lambda _: None, self.spawn
+        )
 
     def spawn(self, work: Any) -> asyncio.Task[None]:
         task = asyncio.get_running_loop().create_task(work)
@@ -210,7 +212,9 @@ async def test_what_the_folder_has_taken_takes_no_memory(world: World) -> None:
 async def test_an_object_that_could_not_be_placed_and_is_damaged_is_had_elsewhere(tmp_path: Path) -> None:
     world: Any = World(tmp_path)
     objects = ObjectStore(tmp_path / "objects")
-    fetcher = Fetcher(world, world, objects, world, b"", lambda _, __: True, world.arrived, world.spawn)
+    fetcher = Fetcher(
+        world, world, objects, world, b"", lambda _, __: True, world.arrived, objects.release, world.spawn
+    )
     world.waiting = {Id(1)}
     for data in (b"sound", b"damaged"):
         objects.put(content_digest(data), data)

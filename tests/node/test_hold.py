@@ -1,6 +1,7 @@
 """What is shown while no majority can hold content, and that it goes away."""
 
 import asyncio
+import inspect
 import os
 from pathlib import Path
 from types import SimpleNamespace
@@ -16,6 +17,7 @@ from onefold.edge.log_memory import MemoryCluster, MemoryLog
 from onefold.edge.objects import ObjectStore
 from onefold.edge.scan import FolderScanner
 from onefold.errors import PeerRefused
+from onefold.node.answer import Answerer
 from onefold.node.append import Appender, Proposal
 from onefold.node.hold import Holder
 from onefold.node.large import LargeContents
@@ -108,3 +110,23 @@ async def test_a_large_file_that_no_majority_holds_is_a_problem_until_one_does(
     assert peers.shown == [Problem(TOO_FEW, "big", FIX)]
     assert large.problems() == []
     scanner.close()
+
+
+async def test_g2_what_is_to_be_held_is_let_go_by_nobody_while_it_comes(tmp_path: Path) -> None:
+    objects = ObjectStore(tmp_path / "objects")
+    pinned: list[tuple[bytes, int, bool]] = []
+    elector = SimpleNamespace(leader=SimpleNamespace(term=3))
+
+    def put(digest: bytes, data: bytes) -> None:
+        assert [digest for digest, _, _ in pinned] == [digest]
+        elector.leader.term = 4
+        objects.put(digest, data)
+
+    parts = dict.fromkeys(inspect.signature(Answerer).parameters)
+    parts["ports"] = SimpleNamespace(objects=SimpleNamespace(has=objects.has, put=put))
+    parts["elector"] = elector
+    parts["keeper"] = SimpleNamespace(pin=lambda digest, term: pinned.append((digest, term, objects.has(digest))))
+    made: Any = Answerer
+    digest = wire.content_digest(b"data")
+    assert await made(**parts).answer("a", Hold(digest, 4, b"data")) == Held(digest)
+    assert pinned == [(digest, 3, False), (digest, 4, True)]

@@ -187,6 +187,18 @@ async def test_who_is_shown_to_lead_before_its_takeover_is_answered_does_not_res
     assert elector.leads() == "b"
 
 
+async def test_a_node_that_cannot_follow_the_log_gives_back_the_leadership_that_it_is_handed(
+    world: World, elector: Elector
+) -> None:
+    assert elector.leader is not None
+    world.behind = True
+    await world.log.hand_over(elector.leader.term, "b", "command")
+    async with asyncio.timeout(10):
+        await world.took.wait()
+    await eventually(lambda: elector.leader is None)
+    assert await world.log.leader() is None
+
+
 async def test_a_leader_that_cannot_hand_over_to_the_preferred_node_goes_on_and_tries_again(
     world: World, elector: Elector
 ) -> None:

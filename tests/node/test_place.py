@@ -93,6 +93,11 @@ class World:
     def ask(self) -> None:
         self.here.update((content_digest(data), data) for data in CONTENTS if content_digest(data) in self.wanted)
 
+    def tried(self) -> None:
+        self.ask()
+
+    def make_room(self) -> None: ...
+
     def placed(self, digests: Iterable[bytes]) -> None: ...
 
     def clear(self) -> None: ...
