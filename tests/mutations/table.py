@@ -737,8 +737,9 @@ MUTATIONS = (
         "G8",
         "onefold/edge/etcd_process.py",
         "etcd asks nobody for a certificate",
-        'f"{prefix}client-cert-auth": "true"',
-        'f"{prefix}client-cert-auth": "false"',
+        '                    f"{prefix}trusted-ca-file": str(self.tls.ca),\n'
+        '                    f"{prefix}client-cert-auth": "true",\n',
+        "",
         ("tests/edge/test_log_etcd.py::test_g8_etcd_lets_nobody_in_whom_our_authority_did_not_certify",),
     ),
 )
