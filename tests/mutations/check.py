@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import shutil
 import signal
@@ -54,10 +55,11 @@ class Copy:
     def __init__(self, place: Path) -> None:
         self._place = place
         self._sound: dict[str, Run] = {}
+        self._seconds = itertools.count(1)
         for name in COPIED:
             source = PROJECT / name
             if source.is_dir():
-                shutil.copytree(source, place / name, ignore=shutil.ignore_patterns("__pycache__", ".*"))
+                shutil.copytree(source, place / name, ignore=shutil.ignore_patterns(".*"))
             else:
                 shutil.copy2(source, place / name)
 
@@ -76,11 +78,18 @@ class Copy:
             return Outcome(Verdict.SKIPPED, sound.skipped[0] if sound.skipped else "no test")
         if sound.status != 0:
             return Outcome(Verdict.INVALID, f"its test fails without it: {(*sound.failures, sound.said)[0]}")
-        file.write_text(text.replace(mutation.before, mutation.after))
+        self._write(file, text.replace(mutation.before, mutation.after))
         try:
             return _judge(self._run(test))
         finally:
-            file.write_text(text)
+            self._write(file, text)
+
+    def _write(self, file: Path, text: str) -> None:
+        """Python takes what it once compiled for `file` as long as the second and size of that are the same: so each
+        text has a second of its own."""
+        file.write_text(text)
+        second = next(self._seconds)
+        os.utime(file, (second, second))
 
     def _run(self, test: str) -> Run:
         report, scratch = self._place / "report.xml", self._place / "scratch"
@@ -93,8 +102,7 @@ class Copy:
             f"--basetemp={scratch}",
             f"--junitxml={report}",
         )
-        # Nothing compiled is kept: by its time and size a file that was changed twice may be taken for the first.
-        env = {**os.environ, "PYTHONPATH": str(self._place), "PYTHONDONTWRITEBYTECODE": "1"}
+        env = {**os.environ, "PYTHONPATH": str(self._place)}
         with subprocess.Popen(
             [sys.executable, "-m", "pytest", *options, test],
             cwd=self._place,
