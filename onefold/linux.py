@@ -5,6 +5,7 @@ All are safe to call from any thread and give the GIL away while the kernel work
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import errno
 import fcntl
@@ -244,6 +245,15 @@ def set_read_lease(fd: int) -> bool:
     and the kernel signals us. The default signal, SIGIO, would kill the process; SIGURG is ignored unless a handler is
     set, and needs no process-wide change.
     """
+    if not hold_read_lease(fd):
+        return False
+    with contextlib.suppress(OSError):  # there was none to be had
+        fcntl.fcntl(fd, fcntl.F_SETLEASE, fcntl.F_UNLCK)
+    return True
+
+
+def hold_read_lease(fd: int) -> bool:
+    """As `set_read_lease`, but kept until `fd` is closed: whoever opens the file for writing waits until then."""
     try:
         fcntl.fcntl(fd, _F_SETSIG, signal.SIGURG)
         fcntl.fcntl(fd, fcntl.F_SETLEASE, fcntl.F_RDLCK)
@@ -253,7 +263,6 @@ def set_read_lease(fd: int) -> bool:
         if e.errno in (errno.EINVAL, errno.EACCES, errno.ENOLCK, errno.EOPNOTSUPP, errno.EPERM):
             return True
         raise
-    fcntl.fcntl(fd, fcntl.F_SETLEASE, fcntl.F_UNLCK)
     return True
 
 

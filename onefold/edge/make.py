@@ -231,9 +231,6 @@ class Maker:
             verdict = self.space.judge(parent, name, base, ctime_ns=found.ctime_ns)
             if verdict is Verdict.EDITED or (verdict is Verdict.TOUCHED and self.keep_edits):
                 return Edited(row.id, path)
-            if verdict is Verdict.HELD and found.mtime_ns != row.mtime_ns:
-                # Setting the mtime could hide what is being written.
-                return Failed(row.id, path, HELD)
         return Done(row.id, base_row(row, self.space.dress(parent, name, row, found)))
 
     def set_modes(self) -> None:

@@ -8,6 +8,7 @@ from typing import Final
 from onefold.disk import lacks
 
 HELD: Final = "a program holds it open for writing; it is replaced once that is closed"
+CHANGED: Final = "it has just been changed here; it is tried again"
 SPECIAL: Final = "a socket, pipe or device stands there; move it away"
 
 _REASONS = {

@@ -29,7 +29,7 @@ from onefold import linux
 from onefold.core.model import BaseRow, Id, Kind, Row, Shift, Stat
 from onefold.core.paths import META, RelPath
 from onefold.disk import trouble
-from onefold.edge.reasons import Stop
+from onefold.edge.reasons import CHANGED, HELD, Stop
 
 UNFINISHED: Final = stat.S_ISVTX
 YOUNG_NS: Final = 20_000_000
@@ -225,14 +225,24 @@ class Workspace:
     def dress(self, dir_fd: int, name: bytes, row: Row, expected: Stat) -> Stat:
         """Give what stands there the mode of `row`, and a file its mtime; returns its stat then.
 
-        `expected`: what was found to be `row`. Raises `Stop` if another file has taken its place meanwhile, which must
-        not come to look like it.
+        `expected`: the stat of what was found to be `row`, from before it was looked at. Raises `Stop` if it was
+        written to since, or another file has taken its place: that must not come to look like it. A file is leased
+        meanwhile, so that nobody opens it for writing before the stat is taken that the base will believe.
         """
         fd = os.open(name, _HANDLE, dir_fd=dir_fd)
+        reader = None
         try:
             mode, found = linux.fstat_of(fd)
-            if not found.same_file(expected):
-                raise Stop("another file has just taken its place; it is tried again")
+            if row.kind is Kind.FILE and (found.mode, found.mtime_ns) != (row.mode, row.mtime_ns):
+                with suppress(PermissionError):  # even we may not read it: nobody can be asked
+                    reader = os.open(name, _READ, dir_fd=dir_fd)
+                if reader is not None and not linux.hold_read_lease(reader):
+                    raise Stop(HELD)
+                mode, found = linux.fstat_of(fd)
+            if not found.same_file(expected) or (row.kind is Kind.FILE and found.ctime_ns != expected.ctime_ns):
+                raise Stop(CHANGED)
+            if reader is not None and os.fstat(reader).st_ino != found.ino:
+                raise Stop(CHANGED)
             if row.kind is not Kind.SYMLINK and found.mode != row.mode:
                 special = mode & 0o7000 if row.kind is Kind.DIRECTORY else 0
                 os.chmod(_link(fd), special | row.mode)
@@ -240,6 +250,8 @@ class Workspace:
                 os.utime(_link(fd), ns=(row.mtime_ns, row.mtime_ns))
             return linux.fstat_of(fd)[1]
         finally:
+            if reader is not None:
+                os.close(reader)
             os.close(fd)
 
     # out of the way

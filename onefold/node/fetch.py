@@ -29,7 +29,7 @@ HERE_BYTES_MAX = 32 << 20
 RETRY_SECONDS_MIN = 0.02
 RETRY_SECONDS_MAX = 5.0
 PATIENCE = 6
-"""So often what has no room here is tried before nobody waits for it any more."""
+"""So often what has no room here, or is nowhere, is tried before nobody waits for it any more."""
 
 EMPTY = wire.content_digest(b"")
 
@@ -90,12 +90,16 @@ class Fetcher:
 
     @property
     def stuck(self) -> int:
-        """How many of them have no room here, which a problem tells: nobody need wait for those."""
-        return len(self._stuck)
+        """How many of them have no room here, or are nowhere to be had, which a problem tells: nobody need wait."""
+        return len(self._stuck) + (len(self._queue) if self._fruitless >= PATIENCE else 0)
 
     def problems(self) -> list[Problem]:
         """What only a person can mend."""
-        return [self._problem] if self._problem is not None and self._flying else []
+        found = [self._problem] if self._problem is not None and self._flying else []
+        if self._queue and self._fruitless >= PATIENCE:
+            what = f"the content of {len(self._queue)} files is nowhere to be had"
+            found.append(Problem(what, "", "start the nodes that are down, or write those files anew"))
+        return found
 
     # -------------------------------------------------------------------------------------------- what is here
 
@@ -151,6 +155,8 @@ class Fetcher:
             self.bring({digest: data})
             self._arrived((id,))
         else:
+            if not self._queue:
+                self._fruitless = 0
             self._queue[digest] = _Wanted(size, {id}, set())
 
     def wants(self, digest: bytes) -> bool:
@@ -191,6 +197,8 @@ class Fetcher:
                 self._spawn(self._ask(peer, digests))
         if self._queue and not self._asked and self._later is None:
             self._fruitless += 1
+            if self._fruitless == PATIENCE:
+                self._arrived(())  # who waited can see that it is nowhere
             delay = retry_seconds(self._fruitless, RETRY_SECONDS_MIN, RETRY_SECONDS_MAX)
             self._later = asyncio.get_running_loop().call_later(delay, self._once_more)
 

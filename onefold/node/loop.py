@@ -12,8 +12,8 @@ from onefold.core.catalogue import Catalogue
 from onefold.core.messages import Problem, Report
 from onefold.core.model import Applied, Entry, Id, Pack
 from onefold.core.paths import ROOT_PATH, RelPath
-from onefold.core.quorum import Quorum, Standing
-from onefold.errors import Bug, LogTrimmed, LogUnavailable, OperatorError, PeerError, PeerRefused, UserError
+from onefold.core.quorum import Standing
+from onefold.errors import Bug, LogTrimmed, LogUnavailable, OperatorError, PeerError, UserError
 from onefold.node.answer import Answerer
 from onefold.node.append import Appender
 from onefold.node.apply import Applier
@@ -34,12 +34,12 @@ from onefold.node.report import Reporter, brief, first_path
 from onefold.node.scrub import Scrubber
 from onefold.node.sweep import Sweeper
 from onefold.node.trim import Trimmer, trim_point
+from onefold.node.trust import Trust
 from onefold.ports import Hint, Leader
 
 DIGESTS_TOLD = 16
 DRAIN_SECONDS = 1.0
 STOP_SECONDS = 3.0
-REPAIR = "run `onefold verify --repair`"
 LAST_ANSWER_SECONDS = 0.2
 """How long an answer may take to leave before the node begins anew."""
 RETRY_SECONDS = 0.2
@@ -67,11 +67,8 @@ class Node:
         self._catalogue = catalogue
         self._joined = joined
         self._stopping = False
-        self._behind = ports.base.behind
         self._unplaced: Iterable[Id] = ()
-        self._damaged = False
-        self._standing = Standing.SOUND
-        self.quorum = Quorum(who.name, who.voters)
+        self.trust = Trust(who.name, who.voters, ports.base, lambda: catalogue.index)
         self._group = asyncio.TaskGroup()
         voters = frozenset(who.voters)
         holder = Holder(who.name, voters, ports.peers)
@@ -83,7 +80,7 @@ class Node:
             ports.contents,
             ports.objects,
             ports.peers,
-            self.quorum,
+            self.trust.quorum,
             self._wrote,
             self._applied,
             lambda contents: self.fetcher.bring(contents),
@@ -99,7 +96,7 @@ class Node:
             ports.peers,
             who.root,
             self._is_current,
-            lambda ids: self.placer.want(ids),
+            lambda ids: self.placer.again(ids),
             self._spawn,
         )
         self.placer = Placer(
@@ -320,12 +317,12 @@ class Node:
         agreed = self.proposer.land(pack, applied)
         if seeding and self._catalogue.seeded and self.proposer.flight is None:
             self._join()
-        if not self._behind:
+        if not self.trust.behind:
             self.placer.note(pack, applied, self._wrote(pack), agreed)
         self.keeper.applied(applied.index, entry, pack)
         self.giver.applied(applied)
         self.examiner.applied(applied.changes)
-        if self._behind or self.quorum.since() >= 0:
+        if self.trust.in_doubt:
             self._take_stand()
         self._advance()
 
@@ -380,51 +377,31 @@ class Node:
     # -------------------------------------------------------------------------------------------- what it may do
 
     def _take_stand(self) -> None:
-        """Whether this node's catalogue can be trusted may be known better by now: go on, or stop (G1).
-
-        It is not when it is damaged or odd, nor while it is made anew and still older than the folder: whatever it does
-        not know yet would be removed from there.
-        """
-        if self._unplaced and self._catalogue.index >= self._behind:
-            if self._behind:
-                self._behind = self._ports.base.behind = 0
-            unplaced, self._unplaced = self._unplaced, ()
-            self.placer.want(unplaced)
-        standing = Standing.ODD if self._damaged else self.quorum.standing()
-        if standing is not self._standing:
-            log.error("standing", standing=standing.name, differs_from=self.quorum.odd(), damaged=self._damaged)
-            self._standing = standing
-            self.appender.permit(standing is Standing.SOUND)
-            if standing is Standing.ODD:
+        """Whether this node's catalogue can be trusted may be known better by now: go on, or stop (G1)."""
+        if self.trust.review():
+            self.appender.permit(self.trust.standing is Standing.SOUND)
+            if self.trust.standing is Standing.ODD:
                 self.elector.stand_down()
             else:
                 self.elector.stand_up()
             self.reporter.change()
-        if self._is_trusted() == self.placer.halted:
+        if self._unplaced and not self.trust.behind:
+            unplaced, self._unplaced = self._unplaced, ()
+            self.placer.want(unplaced)
+        if self.trust.sound == self.placer.halted:
             if self.placer.halted:
                 self.placer.go_on()
             else:
                 self.placer.halt()
             self.proposer.stance_changed()
 
-    def _is_trusted(self) -> bool:
-        return self._standing is Standing.SOUND and not self._behind
-
     def _damage(self) -> None:
-        """The rows of the catalogue are not those that its digest is of: it stops, as one that is odd."""
-        self._damaged = True
+        self.trust.damage()
         self._take_stand()
 
     def _give_up_catalogue(self) -> None:
-        """Begin anew with an empty catalogue, to be filled from the log; the folder stays as it is until then.
-
-        Raises `PeerRefused` when this node is not known to be the odd one.
-        """
-        if self._standing is not Standing.ODD:
-            raise PeerRefused(
-                f"the catalogue of {self.who.name} is not known to be the odd one", "see `onefold status`"
-            )
-        self._ports.base.behind = self._catalogue.index
+        """Begin anew with an empty catalogue, to be filled from the log. Raises `PeerRefused`."""
+        self.trust.give_up()
         self._spawn(self._begin_anew())
 
     async def _begin_anew(self) -> None:
@@ -436,7 +413,7 @@ class Node:
 
     def _stance(self) -> Stance:
         leader = self._leader()
-        if not self._is_trusted() or not leader:
+        if not self.trust.sound or not leader:
             return Stance.WAIT
         lead = leader == self.who.name
         if not lead and not self._says_that_it_leads(leader):
@@ -481,7 +458,7 @@ class Node:
             self.keeper.term_began(leader.term)
         if deposed and leader is not None and leader.node != self.who.name:
             self._drain()
-            if self._is_trusted():
+            if self.trust.sound:
                 self.proposer.deposed(deposed)
         self.proposer.stance_changed()
         self._advance()
@@ -520,36 +497,19 @@ class Node:
 
     def _is_ready(self) -> bool:
         known = self._joined and self._catalogue.seeded and bool(self._leader())
-        return known and self._is_trusted() and not self._stopping
+        return known and self.trust.sound and not self._stopping
 
     def _problems(self) -> list[Problem]:
         found = [*self._ports.log.problems(), *self._ports.watcher.problems(), *self._ports.peers.problems()]
         found += [*self.proposer.problems(), *self.large.problems(), *self.appender.problems()]
         found += [*self.catch_up.problems(), *self.fetcher.problems(), *self.placer.problems()]
         found += self.scrubber.problems()
-        odd = self.quorum.odd() if self._standing is Standing.SOUND else []
-        found[:0] = [Problem(f"the catalogue of {node} differs from that of the majority", "", REPAIR) for node in odd]
-        distrust = self._divergence()
-        return brief(found if distrust is None else [distrust, *found])
+        return brief([*self.trust.problems(), *found])
 
     def _distrust(self) -> str:
         """Why this node's catalogue cannot be trusted; "" when it can."""
-        found = self._divergence()
+        found = self.trust.why_not()
         return "" if found is None else found.what
-
-    def _divergence(self) -> Problem | None:
-        if self._damaged:
-            return Problem("the catalogue of this node is damaged, so it has stopped", "", REPAIR)
-        odd = ", ".join(self.quorum.odd())
-        if self._standing is Standing.ODD:
-            return Problem(f"the catalogue of this node differs from that of {odd}, so it has stopped", "", REPAIR)
-        if self._standing is Standing.UNDECIDED:
-            what = f"the catalogue of this node differs from that of {odd}, and no majority agrees, so it waits"
-            return Problem(what, "", "start the voters that are down; then " + REPAIR)
-        if self._behind:
-            what = f"the catalogue is made anew from the log, {self._catalogue.index} of {self._behind} entries so far"
-            return Problem(what, "", "wait; the folder stays as it is until then")
-        return None
 
 
 async def _endless(station: Coroutine[Any, Any, None]) -> None:

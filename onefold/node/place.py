@@ -364,15 +364,16 @@ class Placer:
 
     def _retry(self, id: Id) -> None:
         if id in self._tries:
-            self._again([id])
+            self.again([id])
 
-    def _again(self, ids: Iterable[Id]) -> None:
+    def again(self, ids: Iterable[Id]) -> None:
+        """Something that these waited for has come: what was tried before counts."""
         self._dirty.update(ids)
         self._wake.set()
 
     def retry(self) -> None:
         """A peer came back, or what was in the way has its verdict: what could not be done may be possible now."""
-        self._again(self._tries)
+        self.again(self._tries)
 
     def _settled(self, id: Id) -> None:
         self._tries.pop(id, None)

@@ -186,6 +186,7 @@ class Proposer:
         """Who leads, or what is seeded or joined, has changed: what waited may go on."""
         self._wake.set()
         self._route()
+        self._check_idle()  # what was proposed under one leadership may have landed before the next began
 
     def advance(self) -> None:
         """The catalogue or the folder has moved on, and with them perhaps what this node may do."""

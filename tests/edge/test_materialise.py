@@ -710,7 +710,39 @@ def test_a_file_that_takes_the_place_of_what_was_just_judged_does_not_come_to_lo
     if adopts:
         world.known.clear()
     (result,) = world.run(Make(row, at("a")) if adopts else Attributes(row, at("a"), base))
-    assert isinstance(result, Failed) and "taken its place" in result.reason
+    assert isinstance(result, Failed) and "just been changed" in result.reason
     after = (world.root / "a").stat()
     assert (after.st_mtime_ns, after.st_mode) == (before.st_mtime_ns, before.st_mode)
     assert world.read("a") == b"SAME SIZE"
+
+
+def test_what_was_written_to_since_it_was_judged_is_not_dressed(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    base = world.standing(1, "a", b"known")
+    real = world.materialiser.space.judge
+
+    def judge(*arguments: Any, **more: Any) -> Any:
+        verdict = real(*arguments, **more)
+        world.write("a", b"edit!")  # somebody, just then
+        return verdict
+
+    monkeypatch.setattr(world.materialiser.space, "judge", judge)
+    row = world.file(1, "a", b"known", mode=0o600)
+    (result,) = world.run(Attributes(row, at("a"), base))
+    assert isinstance(result, Failed) and "just been changed" in result.reason
+    assert (world.root / "a").stat().st_mtime_ns not in (OLD_NS, NEW_NS)
+
+
+def test_nobody_opens_a_file_for_writing_while_it_is_dressed(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    base = world.standing(1, "a", b"known")
+    real, refused = os.utime, []
+
+    def utime(*arguments: Any, **more: Any) -> None:
+        try:
+            os.close(os.open(world.root / "a", os.O_WRONLY | os.O_NONBLOCK))
+        except BlockingIOError as error:
+            refused.append(error)
+        real(*arguments, **more)
+
+    monkeypatch.setattr(os, "utime", utime)
+    done(world.run(Attributes(world.file(1, "a", b"known"), at("a"), base))[0])
+    assert len(refused) == 1

@@ -126,7 +126,7 @@ MUTATIONS = (
         "the digests that peers tell are compared with nothing",
         "self._quorum.hear(peer, digests, self._digests)",
         "self._quorum.hear(peer, digests, {})",
-        ("tests/live/test_verify.py::test_g1_an_odd_leader_stops_and_the_others_go_on",),
+        ("tests/live/test_divergence.py::test_g1_an_odd_leader_stops_and_the_others_go_on",),
     ),
     # ------------------------------------------------------------------------------------------------ G2
     Mutation(
@@ -381,12 +381,28 @@ MUTATIONS = (
         "G3",
         "onefold/edge/workspace.py",
         "a file that took the place of one just judged comes to look like that",
-        "if not found.same_file(expected):",
+        "if not found.same_file(expected) or (row.kind is Kind.FILE and found.ctime_ns != expected.ctime_ns):",
         "if False:",
         (
             "tests/edge/test_materialise.py::"
             "test_a_file_that_takes_the_place_of_what_was_just_judged_does_not_come_to_look_like_it",
         ),
+    ),
+    Mutation(
+        "G3",
+        "onefold/edge/workspace.py",
+        "a file that was written to since it was judged comes to look as before",
+        "if not found.same_file(expected) or (row.kind is Kind.FILE and found.ctime_ns != expected.ctime_ns):",
+        "if not found.same_file(expected):",
+        ("tests/edge/test_materialise.py::test_what_was_written_to_since_it_was_judged_is_not_dressed",),
+    ),
+    Mutation(
+        "G3",
+        "onefold/edge/workspace.py",
+        "a file is dressed that a program is writing to",
+        "if reader is not None and not linux.hold_read_lease(reader):",
+        "if False:",
+        ("tests/edge/test_materialise.py::test_nobody_opens_a_file_for_writing_while_it_is_dressed",),
     ),
     Mutation(
         "G3",

@@ -275,3 +275,24 @@ async def test_content_without_room_is_a_problem_by_name_that_nobody_waits_for(
     async with asyncio.timeout(10):
         await asyncio.gather(*world.tasks)
     assert (len(world.fetcher), world.fetcher.stuck, world.fetcher.problems()) == (0, 0, [])
+
+
+async def test_what_is_nowhere_to_be_had_is_a_problem_by_name_that_nobody_waits_for(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fetch, "RETRY_SECONDS_MIN", 1e-6)
+    world.peers = {"a": {}}
+    told = asyncio.Event()
+    monkeypatch.setattr(world.fetcher, "_arrived", lambda ids: told.set())
+    world.fetcher.want(Id(1), digest_of(1), 1)
+    world.fetcher.ask()
+    assert (world.fetcher.stuck, world.fetcher.problems()) == (0, [])
+    async with asyncio.timeout(10):
+        await told.wait()
+    assert (len(world.fetcher), world.fetcher.stuck) == (1, 1)
+    assert "nowhere to be had" in world.fetcher.problems()[0].what
+    world.peers = {"a": some(1)}
+    told.clear()
+    async with asyncio.timeout(10):
+        await told.wait()
+    assert (len(world.fetcher), world.fetcher.stuck, world.fetcher.problems()) == (0, 0, [])

@@ -232,7 +232,7 @@ class Cluster:
         elif what == "power":
             self.tell(life.node, "power lost within a call")
             self.lose_power(life.node)
-        elif self.editing and self._races_left:
+        elif self.editing and self._races_left and not self.kernel.leased:  # else they wait to open a file
             self._races_left -= 1
             self.users.edit_on(self.machines[life.node], True)
         self.kernel.current = before

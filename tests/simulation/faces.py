@@ -70,6 +70,7 @@ class Linux:
         self.renameat2 = kernel.renameat2
         self.open_beneath = kernel.open_beneath
         self.set_read_lease = kernel.set_read_lease
+        self.hold_read_lease = kernel.hold_read_lease
         self.copy_range = kernel.copy_range
         self.inotify_init = kernel.inotify_init
         self.add_watch = kernel.add_watch

@@ -132,6 +132,8 @@ class Kernel:
         self.interrupt: Callable[[Life], None] = lambda _: None
         self.full: set[bytes] = set()
         """Directories (`/n1/folder`) on whose file systems nothing is free."""
+        self.leased: set[int] = set()
+        """Descriptors of files that nobody can open for writing just now."""
         self._tick_ns = tick_ns
         self._free: list[int] = []
         self._inodes = 100
@@ -180,6 +182,7 @@ class Kernel:
         for fd, opened in list(self._files.items()):
             if isinstance(opened.inode, Inode) and _within(opened.inode, root):
                 del self._files[fd]
+                self.leased.discard(fd)
 
     def at(self, path: bytes) -> Inode:
         """What stands at an absolute path. Raises `OSError`."""
@@ -312,6 +315,7 @@ class Kernel:
         opened = self._files.pop(fd, None)
         if opened is None:
             raise _error(errno.EBADF)
+        self.leased.discard(fd)
         if isinstance(opened.inode, Inotify):
             for inode in opened.inode.watches.values():
                 inode.watches.pop(opened.inode, None)
@@ -570,6 +574,12 @@ class Kernel:
     def set_read_lease(self, fd: int) -> bool:
         self.enter()
         return self._inode(fd).writers == 0
+
+    def hold_read_lease(self, fd: int) -> bool:
+        if not self.set_read_lease(fd):
+            return False
+        self.leased.add(fd)
+        return True
 
     def copy_range(self, src_fd: int, dst_fd: int, size: int) -> int:
         return self.write(dst_fd, self.read(src_fd, size)) if size else 0
