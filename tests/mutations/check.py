@@ -114,6 +114,9 @@ class Copy:
         ) as process:
             try:
                 said, _ = process.communicate(timeout=TEST_SECONDS_MAX)
+            except subprocess.TimeoutExpired:
+                os.killpg(process.pid, signal.SIGKILL)
+                said = f"it had no end within {TEST_SECONDS_MAX} s"
             except BaseException:
                 os.killpg(process.pid, signal.SIGKILL)
                 raise
@@ -137,7 +140,7 @@ def _judge(run: Run) -> Outcome:
     if run.status == 0:
         return Outcome(Verdict.SURVIVED, run.said)
     if run.status != 1 or not run.failures:  # pytest's status for tests that ran and failed, errors around them too
-        return Outcome(Verdict.INVALID, f"its test did not run: {run.said}")
+        return Outcome(Verdict.INVALID, f"its test did not come to its end: {run.said}")
     if run.failures[0].startswith(BROKEN_CODE):
         return Outcome(Verdict.INVALID, f"it is no program any more: {run.failures[0]}")
     return Outcome(Verdict.CAUGHT, run.failures[0])
