@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import signal
 import sys
 import time
 from collections import Counter
@@ -29,6 +30,7 @@ def main() -> int:
     if not chosen:
         print("no mutation is chosen by these options", file=sys.stderr)
         return 2
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # what was started is taken down
     begun = time.monotonic()
     verdicts: Counter[Verdict] = Counter()
     with copied() as copy:

@@ -21,6 +21,7 @@ from mutations.table import Mutation
 PROJECT = Path(__file__).parents[2]
 COPIED = ("onefold", "tests", "scripts", "pyproject.toml")
 TEST_SECONDS_MAX = 900
+END_SECONDS_MAX = 60
 BROKEN_CODE = ("AttributeError", "ImportError", "IndentationError", "ModuleNotFoundError", "NameError", "SyntaxError")
 """Failures that say that a mutation is no program any more, and nothing of the guarantee."""
 
@@ -115,12 +116,21 @@ class Copy:
             try:
                 said, _ = process.communicate(timeout=TEST_SECONDS_MAX)
             except subprocess.TimeoutExpired:
-                os.killpg(process.pid, signal.SIGKILL)
+                _end(process)
                 said = f"it had no end within {TEST_SECONDS_MAX} s"
             except BaseException:
-                os.killpg(process.pid, signal.SIGKILL)
+                _end(process)
                 raise
         return _read(process.returncode, report, said)
+
+
+def _end(process: subprocess.Popen[str]) -> None:
+    """As a person would, so that the test takes down what it has started; by force where that does not help."""
+    process.send_signal(signal.SIGINT)
+    try:
+        process.communicate(timeout=END_SECONDS_MAX)
+    except subprocess.TimeoutExpired:
+        os.killpg(process.pid, signal.SIGKILL)
 
 
 def _read(status: int, report: Path, said: str) -> Run:
