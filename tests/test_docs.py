@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import typer
+from mutations.table import markdown
 
 from onefold.cli import app
 from onefold.config import load
@@ -155,6 +156,12 @@ def test_tests_that_the_guarantees_name_exist() -> None:
     named = set(re.findall(r"`(test_\w+)`", text("GUARANTEES.md")))
     assert named
     assert named <= there
+
+
+def test_the_table_of_mutations_is_that_of_the_mutations() -> None:
+    section = text("GUARANTEES.md").partition("\n## Mutations\n")[2].partition("\n## ")[0]
+    shown = [line for line in section.splitlines() if line.startswith("|")]
+    assert shown == markdown().splitlines()  # ./scripts/mutation_check.sh --table
 
 
 def test_every_guarantee_is_in_both_documents() -> None:

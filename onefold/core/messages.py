@@ -85,12 +85,14 @@ class Arrived(msgspec.Struct, frozen=True, tag="arrived"):
 class Hold(msgspec.Struct, frozen=True, tag="hold"):
     """Make this object durable here (fsync) and keep it. Answer: `Held`.
 
-    `data` when it is small, else fetch it from `sources`."""
+    `data` when it is small, else fetch it from `sources`. `term`: the one that the asker knows, of which you may not
+    have heard yet."""
 
     digest: bytes
     size: int
     data: bytes | None
     sources: tuple[str, ...] = ()
+    term: int = 0
 
 
 class Held(msgspec.Struct, frozen=True, tag="held"):

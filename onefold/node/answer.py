@@ -156,17 +156,15 @@ class Answerer:
         return self._giver.locate(digest)
 
     async def _hold(self, hold: Hold) -> Message:
-        self._keeper.pin(hold.digest, self._term())  # before it is here, so that nobody lets go of it on the way
+        # Before it is here as well, so that nobody lets go of it on the way.
+        self._keeper.pin(hold.digest, max(hold.term, self._elector.term))
         if not self._ports.objects.has(hold.digest):
             if hold.data is not None:
                 await asyncio.to_thread(self._ports.objects.put, hold.digest, hold.data)
             elif not await self._fetcher.make_object(hold.digest, hold.size):
                 await self._ports.peers.fetch(hold.digest, hold.size, hold.sources)
-        self._keeper.pin(hold.digest, self._term())
+        self._keeper.pin(hold.digest, max(hold.term, self._elector.term))
         return Held(hold.digest)
-
-    def _term(self) -> int:
-        return self._elector.leader.term if self._elector.leader else 0
 
     def _forward(self, peer: str, forward: Forward) -> Message:
         name = self._who.name

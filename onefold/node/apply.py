@@ -74,6 +74,10 @@ class Applier:
                 if index > self._catalogue.index:  # our own append may have brought it meanwhile
                     self._apply(index, entry, pack)
 
+    def recall_no_more(self) -> None:
+        """The log holds nothing any more of what is applied."""
+        self._known = self._catalogue.index
+
     def expect(self, digest: bytes, pack: Pack) -> None:
         """This node is about to append an entry that names `pack`: it may come by the watch first."""
         self._expected = {digest: pack}

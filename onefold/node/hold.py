@@ -21,12 +21,14 @@ class Holder:
     the other voters alone are too few.
     """
 
-    def __init__(self, me: str, voters: frozenset[str], peers: Peers) -> None:
+    def __init__(self, me: str, voters: frozenset[str], peers: Peers, term: Callable[[], int]) -> None:
+        """`term()`: the newest term that this node knows, 0 for none."""
         self._me = me
         self._others = sorted(voters - {me})
         self._own_counts = me in voters
         self._majority = len(voters) // 2 + 1
         self._peers = peers
+        self._term = term
 
     async def hold(self, digest: bytes, size: int, data: bytes | None, make_own: Callable[[], Awaitable[None]]) -> None:
         """Returns once a majority holds it. `make_own` makes this node's own object durable.
@@ -35,7 +37,7 @@ class Holder:
         """
         connected = self._peers.connected()
         asked = [
-            asyncio.create_task(self._ask(node, Hold(digest, size, data, (self._me,))))
+            asyncio.create_task(self._ask(node, Hold(digest, size, data, (self._me,), self._term())))
             for node in self._others
             if node in connected
         ]

@@ -111,6 +111,11 @@ class Elector:
         self.fit = True
         self._wake.set()
 
+    @property
+    def term(self) -> int:
+        """The newest term that this node knows; 0 for none."""
+        return self.leader.term if self.leader is not None else 0
+
     # -------------------------------------------------------------------------------------------- following
 
     async def follow(self) -> None:

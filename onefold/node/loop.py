@@ -71,7 +71,7 @@ class Node:
         self.trust = Trust(who.name, who.voters, ports.base, lambda: catalogue.index)
         self._group = asyncio.TaskGroup()
         voters = frozenset(who.voters)
-        holder = Holder(who.name, voters, ports.peers)
+        holder = Holder(who.name, voters, ports.peers, lambda: self.elector.term)
         self.appender = Appender(ports.log, holder, ports.objects, self._expect, self._committed)
         self.applier = Applier(
             ports.log,
@@ -244,6 +244,14 @@ class Node:
         finally:
             loop.remove_reader(self._ports.watcher.fileno())
 
+    async def _trimmed_at(self) -> int:
+        """Apply what comes, until the log no longer holds the entry that this answers."""
+        try:
+            await self.applier.run()
+        except LogTrimmed as trimmed:
+            return trimmed.first
+        raise Bug("the log has come to an end", "restart the node")
+
     async def _place(self) -> None:
         """Place for ever. A node without a base does so only from where the log is now: its catalogue may be older than
         what stands in its folder, which must not go back (G4)."""
@@ -262,10 +270,11 @@ class Node:
 
     async def _follow(self) -> None:
         """Follow the log for ever; where it does not reach back far enough, take over from a peer, and start anew."""
-        try:
-            await self.applier.run()
-        except LogTrimmed as trimmed:
-            log.warning("behind what the log holds", error=str(trimmed))
+        trimmed = await self._trimmed_at()
+        while self._catalogue.index >= trimmed:  # applied already: ahead of the watch, or only to be recalled
+            self.applier.recall_no_more()
+            trimmed = await self._trimmed_at()
+        log.warning("behind what the log holds", wanted=trimmed)
         self.elector.stand_down()
         await self.catch_up.run()
         raise Renewed

@@ -281,6 +281,37 @@ def test_a_file_is_replaced_in_one_step_and_the_old_one_goes(world: World) -> No
     assert world.strays.count() == 0
 
 
+def test_at_every_step_of_a_replacement_a_reader_finds_the_old_or_the_new_version(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    base = world.standing(1, "a", b"old")
+    found: list[bytes | None] = []
+    real_rename, real_unlink = linux.renameat2, os.unlink
+
+    def look() -> None:
+        found.append(world.read("a") if "a" in world.names() else None)
+
+    def rename(*args: Any) -> None:
+        real_rename(*args)
+        look()
+
+    def unlink(*args: Any, **more: Any) -> None:
+        real_unlink(*args, **more)
+        look()
+
+    monkeypatch.setattr(linux, "renameat2", rename)
+    monkeypatch.setattr(os, "unlink", unlink)
+    world.run(Replace(world.file(1, "a", b"new"), at("a"), base), keep_edits=True)
+    assert found == [b"new", b"new"]
+
+
+def test_content_that_is_written_in_pieces_is_whole_in_the_end(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    real = os.write
+    monkeypatch.setattr(os, "write", lambda fd, data: real(fd, bytes(data)[:3]))
+    world.run(Make(world.file(1, "a", b"0123456789"), at("a")))
+    assert world.read("a") == b"0123456789"
+
+
 def test_an_edit_found_after_the_exchange_is_put_back_when_edits_are_kept(world: World) -> None:
     base = world.standing(1, "a", b"old")
     world.write("a", b"edited")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import mmap
 import os
 import shutil
@@ -216,6 +217,27 @@ def test_a_file_written_during_each_reading_is_changing(
 
     monkeypatch.setattr(os, "read", written_meanwhile(real_read))
     monkeypatch.setattr(os, "readv", written_meanwhile(real_readv))
+    assert observe(scanner, b"f") is CHANGING
+
+
+@pytest.mark.parametrize("size", [100, 3_000_000])
+def test_a_file_that_is_overwritten_in_place_during_each_reading_is_changing(
+    root: Path, scanner: FolderScanner, monkeypatch: pytest.MonkeyPatch, size: int
+) -> None:
+    (root / "f").write_bytes(b"x" * size)
+    times = itertools.count(1)
+
+    def written_meanwhile(real: Callable[..., object]) -> Callable[..., object]:
+        def read(*args: object) -> object:
+            with (root / "f").open("r+b") as f:
+                f.write(b"y")
+            os.utime(root / "f", (now := next(times), now))  # two writes may share the clock's tick
+            return real(*args)
+
+        return read
+
+    monkeypatch.setattr(os, "read", written_meanwhile(os.read))
+    monkeypatch.setattr(os, "readv", written_meanwhile(os.readv))
     assert observe(scanner, b"f") is CHANGING
 
 

@@ -82,6 +82,12 @@ async def test_a_pack_that_is_here_is_not_fetched(world: World) -> None:
     assert world.fetched == 0
 
 
+async def test_g1_a_pack_that_is_expected_is_not_taken_for_that_of_another_entry(world: World) -> None:
+    world.applier.expect(b"of another entry".ljust(32), Pack((), {}))
+    await run_until(world.applied, world.applier.run())
+    assert world.store.child(ROOT, b"file") is not None
+
+
 async def test_contents_that_a_crash_took_come_from_the_log() -> None:
     cluster, kept = MemoryCluster(), {}
     catalogue = Catalogue(MemoryRows())

@@ -54,7 +54,7 @@ def peers() -> FullPeers:
 
 @pytest.fixture
 def holder(peers: Any) -> Holder:
-    return Holder("a", VOTERS, peers)
+    return Holder("a", VOTERS, peers, lambda: 7)
 
 
 async def test_a_pack_that_no_majority_holds_is_a_problem_until_one_does(
@@ -115,11 +115,11 @@ async def test_a_large_file_that_no_majority_holds_is_a_problem_until_one_does(
 async def test_g2_what_is_to_be_held_is_let_go_by_nobody_while_it_comes(tmp_path: Path) -> None:
     objects = ObjectStore(tmp_path / "objects")
     pinned: list[tuple[bytes, int, bool]] = []
-    elector = SimpleNamespace(leader=SimpleNamespace(term=3))
+    elector = SimpleNamespace(term=3)
 
     def put(digest: bytes, data: bytes) -> None:
         assert [digest for digest, _, _ in pinned] == [digest]
-        elector.leader.term = 4
+        elector.term = 4
         objects.put(digest, data)
 
     parts = dict.fromkeys(inspect.signature(Answerer).parameters)
@@ -130,3 +130,6 @@ async def test_g2_what_is_to_be_held_is_let_go_by_nobody_while_it_comes(tmp_path
     digest = wire.content_digest(b"data")
     assert await made(**parts).answer("a", Hold(digest, 4, b"data")) == Held(digest)
     assert pinned == [(digest, 3, False), (digest, 4, True)]
+    pinned.clear()
+    await made(**parts).answer("a", Hold(digest, 4, b"data", term=9))  # it knows of a term that has not come here yet
+    assert pinned == [(digest, 9, True), (digest, 9, True)]

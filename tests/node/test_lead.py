@@ -37,6 +37,9 @@ class World:
         self.in_step = ""  # the preferred node, once it is
         self.deposed = asyncio.Event()
         self.behind = False
+        self.applied = asyncio.Event()  # whatever an applier is to `reach`
+        self.applied.set()
+        self.reached: list[int] = []
 
     def now(self) -> float:
         return self.time
@@ -73,7 +76,9 @@ async def elector(world: World) -> Any:
         async def lead(self, term: int, head: int) -> None:
             await world.deposed.wait()
 
-        async def reach(self, index: int) -> None: ...
+        async def reach(self, index: int) -> None:
+            world.reached.append(index)
+            await world.applied.wait()
 
     followed = asyncio.Event()
 
@@ -197,6 +202,18 @@ async def test_a_node_that_cannot_follow_the_log_gives_back_the_leadership_that_
         await world.took.wait()
     await eventually(lambda: elector.leader is None)
     assert await world.log.leader() is None
+
+
+async def test_g6_who_takes_over_leads_only_after_applying_through_the_logs_end(world: World, elector: Elector) -> None:
+    assert elector.leader is not None
+    await world.log.append(elector.leader.term, 1, b"the last word of a")
+    world.applied.clear()
+    await taken_over(world, elector)
+    await eventually(lambda: world.reached == [1])
+    assert not elector.active
+    assert elector.leads() == ""
+    world.applied.set()
+    await eventually(lambda: elector.leads() == "b")
 
 
 async def test_a_leader_that_cannot_hand_over_to_the_preferred_node_goes_on_and_tries_again(

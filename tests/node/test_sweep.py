@@ -70,6 +70,12 @@ async def test_what_no_event_told_of_is_found_one_directory_after_the_other(worl
     assert world.waits == [SWEEP_SECONDS] * 4
 
 
+async def test_what_differs_from_the_base_is_found_though_nothing_is_new(world: World) -> None:
+    (world.root / "a" / "b").chmod(0o700)
+    await world.sweep(4)
+    assert world.looked == [b"a/b"]
+
+
 async def test_after_a_directory_with_much_in_it_it_rests_for_longer(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -22,7 +22,7 @@ NEW_SECONDS = float(os.environ.get("ONEFOLD_SIMULATION_SECONDS", "12"))
 def simulate(*arguments: str, hash_seed: str = "random") -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "-P", "-m", "simulation", *arguments],
-        env={**os.environ, "PYTHONPATH": str(TESTS), "PYTHONHASHSEED": hash_seed},
+        env={**os.environ, "PYTHONPATH": os.pathsep.join((str(TESTS), str(TESTS.parent))), "PYTHONHASHSEED": hash_seed},
         capture_output=True,
         text=True,
         check=False,
