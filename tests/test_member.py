@@ -143,6 +143,7 @@ async def test_a_member_that_lost_its_data_is_replaced_and_counts_again(tmp_path
         assert (await voters.all_started(0, 2))["node1"] == after["node1"]
 
 
+@pytest.mark.slow
 async def test_each_of_three_can_be_lost_in_turn(tmp_path: Path) -> None:
     async with running(tmp_path) as (voters, _):
         for number in range(3):

@@ -71,7 +71,7 @@ class Maker:
         if large and (adopted := self._adopt(row, parent, name)):
             return Done(row.id, adopted)
         try:
-            new = self._build(row, None)
+            new = self._build(row, path, None)
         except Stop as stop:
             if not large and (adopted := self._adopt(row, parent, name)):
                 return Done(row.id, adopted)
@@ -169,7 +169,7 @@ class Maker:
 
     def _exchange(self, row: Row, path: RelPath, base: BaseRow, parent: int, name: bytes, old: int | None) -> Result:
         space = self.space
-        new = self._build(row, old if row.kind is Kind.FILE else None)
+        new = self._build(row, path, old if row.kind is Kind.FILE else None)
         ctime_ns = os.fstat(old).st_ctime_ns if old is not None else -1
         try:
             linux.renameat2(space.tmp, new, parent, name, linux.RENAME_EXCHANGE)
@@ -248,8 +248,16 @@ class Maker:
 
     # -------------------------------------------------------------------------------------------- steps
 
-    def _build(self, row: Row, old: int | None) -> bytes:
+    def _build(self, row: Row, path: RelPath, old: int | None) -> bytes:
         """Make `row` among the temporaries, complete; `old` is what it is going to replace. Returns its name."""
+        try:
+            return self._build_anew(row, old)
+        except FileExistsError:
+            # What came out of an earlier exchange, and could neither be put back nor kept aside: the disk was full.
+            self.space.keep(new_name(row.id), path, "it was edited here while a new version arrived")
+            return self._build_anew(row, old)
+
+    def _build_anew(self, row: Row, old: int | None) -> bytes:
         new, tmp = new_name(row.id), self.space.tmp
         if row.kind is Kind.SYMLINK:
             os.symlink(row.content, new, dir_fd=tmp)

@@ -746,3 +746,25 @@ def test_nobody_opens_a_file_for_writing_while_it_is_dressed(world: World, monke
     monkeypatch.setattr(os, "utime", utime)
     done(world.run(Attributes(world.file(1, "a", b"known"), at("a"), base))[0])
     assert len(refused) == 1
+
+
+def test_what_could_not_be_kept_aside_for_want_of_space_is_once_there_is_some(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    base = world.standing(1, "a", b"known")
+    world.write("a", b"edit one")
+    real = world.strays.add
+
+    def full(*arguments: Any) -> None:
+        if world.read("a") == b"new":
+            world.write("a", b"edit two")  # somebody, into what has just arrived
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(world.strays, "add", full)
+    (result,) = world.materialiser.run([Replace(world.file(1, "a", b"new"), at("a"), base)], world.contents, False)
+    assert isinstance(result, Failed)
+    monkeypatch.setattr(world.strays, "add", real)
+    (result,) = world.run(Replace(world.file(1, "a", b"newer"), at("a"), base))
+    assert done(result).base is not None
+    assert world.read("a") == b"newer"
+    assert {stray.file.read_bytes() for stray in world.strays.list()} == {b"edit one", b"edit two"}

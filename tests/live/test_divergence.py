@@ -93,7 +93,9 @@ def test_edits_that_are_under_way_are_no_differences(shared: Demo, here: Path) -
     assert all(shared.strays(node) == [] for node in shared.live)
 
 
-@pytest.mark.parametrize("node", ["node1", "node2"], ids=["the preferred one", "another"])
+@pytest.mark.parametrize(
+    "node", [pytest.param("node1", id="the preferred one", marks=pytest.mark.slow), pytest.param("node2", id="another")]
+)
 def test_g1_a_damaged_catalogue_is_found_stops_its_node_alone_and_is_made_anew(own: Demo, node: str) -> None:
     (own.folder("node1") / "victim").write_text("as it was")
     own.wait()
@@ -226,7 +228,12 @@ def _run(*command: str) -> str:
     return subprocess.run(command, check=True, capture_output=True, text=True, timeout=SECONDS).stdout
 
 
-@pytest.fixture(params=["node1", "node2"], ids=["of the leader", "of a follower"])
+@pytest.fixture(
+    params=[
+        pytest.param("node1", id="of the leader"),
+        pytest.param("node2", id="of a follower", marks=pytest.mark.slow),
+    ]
+)
 def rotting(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[tuple[Disk, str, Path]]:
     """A disk for the folder of a node, which holds an old file."""
     data = tmp_path / "data"

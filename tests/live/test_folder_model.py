@@ -252,7 +252,7 @@ def check(tmp_path: Path, writers: str, examples: int, steps: int, always_the_sa
 
 
 @pytest.mark.timeout(600)
-@pytest.mark.parametrize("writers", ["leader", "any"])
+@pytest.mark.parametrize("writers", [pytest.param("leader", marks=pytest.mark.slow), "any"])
 def test_a_few_users_see_nothing_that_the_model_does_not_explain(tmp_path: Path, writers: str) -> None:
     check(tmp_path, writers, 2, 12, True)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import socket
 
+import pytest
 from cluster import Demo, eventually, resumed
 
 from onefold.run import ETCD_CLIENT
@@ -49,6 +50,7 @@ def test_a_follower_whose_state_is_gone_becomes_a_voter_again_and_counts(own: De
     own.settled()
 
 
+@pytest.mark.slow
 def test_a_leader_whose_state_is_gone_becomes_a_voter_again_and_leads_again(own: Demo) -> None:
     (own.folder("node1") / "before").write_text("x")
     own.settled("node1")
@@ -61,6 +63,7 @@ def test_a_leader_whose_state_is_gone_becomes_a_voter_again_and_leads_again(own:
     own.settled()
 
 
+@pytest.mark.slow
 def test_a_resumed_demo_makes_the_state_of_a_wiped_node_again(own: Demo) -> None:
     (own.folder("node1") / "before").write_text("x")
     own.settled("node1")
