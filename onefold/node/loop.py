@@ -160,7 +160,7 @@ class Node:
             ports.contents,
             ports.clock,
             ports.materialiser.sync,
-            lambda: self.placer.in_place,
+            self._proven,
             self._synced,
             lambda: self.placer.refused(),
             durable,
@@ -366,6 +366,11 @@ class Node:
 
     def _look_again(self, path: RelPath) -> None:
         self.proposer.look_again(path)
+
+    def _proven(self) -> int:
+        """Up to where the folder is known to be in place. Before this node has joined, what its base says may be more
+        than a crash left in the folder: contents must not be let go for that (G2)."""
+        return self.placer.in_place if self._joined else 0
 
     def _synced(self, index: int) -> None:
         self._ports.catalogue.durable = index
