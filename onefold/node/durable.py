@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Container, Iterable
 from itertools import islice
 
-import structlog
-
 from onefold.core.model import Entry, Kind, Pack, Put
-from onefold.errors import OperatorError
 from onefold.ports import Clock, Objects, RecentContents
 
 QUIET_SECONDS = 3.0
@@ -19,11 +16,6 @@ WAIT_SECONDS_MAX = 20.0
 CHECK_SECONDS = 1.0
 RELEASED_AT_ONCE = 500
 """To remove so many objects takes about 30 ms of the loop; the rest is let go at the next call."""
-KEPT_AT_ONCE = 8
-"""So many objects are made at one call."""
-
-
-log = structlog.get_logger()
 
 
 class Keeper:
@@ -43,7 +35,7 @@ class Keeper:
         sync: Callable[[], None],
         in_place: Callable[[], int],
         completed: Callable[[int], None],
-        refused: Callable[[], Collection[bytes]],
+        refused: Callable[[], Container[bytes]],
         durable: int,
     ) -> None:
         """`sync` returns when everything written so far is on disk. `completed(index)`: it is, up to there.
@@ -135,27 +127,7 @@ class Keeper:
             del self._named[digest]
             if digest not in self._packs and digest not in self._pinned and digest not in self._restored:
                 self._objects.release(digest)
-        if self._keep_refused(refused, majority):
-            self._contents.forget(majority)
-
-    def _keep_refused(self, refused: Iterable[bytes], index: int) -> bool:
-        """Make objects of the recent contents that the folder does not take; whether the others may be forgotten."""
-        lacking = [digest for digest in sorted(refused) if not self._objects.has(digest)]
-        kept = 0
-        for digest in lacking:
-            data = self._contents.get(digest)
-            if data is None:
-                continue
-            if kept == KEPT_AT_ONCE:
-                return False
-            try:
-                self._objects.put(digest, data)
-            except OperatorError as error:
-                log.warning("a content that the folder refuses could not be kept", error=str(error))
-                return False
-            self._named[digest] = index
-            kept += 1
-        return True
+        self._contents.forget(majority)
 
     async def run(self) -> None:
         """Sync when it has been quiet for a while, for ever."""

@@ -193,7 +193,7 @@ def running(tmp_path: Path, writers: str, fails: str) -> Iterator[Machines]:
 
 
 @pytest.mark.timeout(600)
-@pytest.mark.parametrize(("writers", "fails"), [("any", "nothing special")])
+@pytest.mark.parametrize(("writers", "fails"), [("leader", "nothing special")])
 def test_a_sample_of_churn_under_faults(running: Machines, writers: str) -> None:
     churn(running, writers, "0", 6, (0.2, 1.0))
 

@@ -6,7 +6,7 @@ import pytest
 
 from onefold.core.model import NEVER, NEW, ROOT, Batch, Entry, Kind, Origin, Pack, Put
 from onefold.core.wire import RULES
-from onefold.errors import DiskTrouble, OperatorError
+from onefold.errors import DiskTrouble
 from onefold.node.durable import RELEASED_AT_ONCE, Keeper
 
 OBJECT = b"o" * 32
@@ -20,26 +20,11 @@ class Store:
         self.released: list[bytes] = []
         self.held: list[bytes] = []
         self.refused: set[bytes] = set()
-        self.recent: dict[bytes, bytes] = {}
-        self.forgotten = 0
-        self.full = False
 
     def release(self, digest: bytes) -> None:
         self.released.append(digest)
 
-    def forget(self, index: int) -> None:
-        self.forgotten = index
-
-    def has(self, digest: bytes) -> bool:
-        return digest in self.held
-
-    def get(self, digest: bytes) -> bytes | None:
-        return self.recent.get(digest)
-
-    def put(self, digest: bytes, data: bytes) -> None:
-        if self.full:
-            raise OperatorError("the disk is full")
-        self.held.append(digest)
+    def forget(self, index: int) -> None: ...
 
     def digests(self) -> list[bytes]:
         return self.held
@@ -211,16 +196,4 @@ def test_g2_what_came_for_the_folder_is_let_go_once_the_folder_has_it_for_good(k
     durable(keeper, 2)
     assert store.released == []
     durable(keeper, 3)
-    assert store.released == [OBJECT]
-
-
-def test_g2_a_small_content_that_the_folder_refuses_outlives_the_others(keeper: Keeper, store: Store) -> None:
-    store.recent, store.refused, store.full = {OBJECT: b"data"}, {OBJECT}, True
-    durable(keeper, 5)
-    assert store.forgotten == 0
-    store.full = False
-    durable(keeper, 5)
-    assert (store.held, store.forgotten) == ([OBJECT], 5)
-    store.refused = set()
-    durable(keeper, 6)
     assert store.released == [OBJECT]
