@@ -159,7 +159,7 @@ class Fetcher:
         self.ask()
 
     def make_room(self) -> None:
-        """All that is here has had its turn."""
+        """All that is here has had its turn: too much of it, for nobody, keeps nothing from being asked for."""
         if self._here_bytes > HERE_BYTES_MAX:
             self.clear()
         self.ask()
@@ -172,12 +172,6 @@ class Fetcher:
         for digest in [d for d, ids in self._obtained.items() if not any(self._is_current(id, d) for id in ids)]:
             del self._obtained[digest]
             self._done_with(digest)
-
-    def unused(self) -> None:
-        """Nothing can be placed just now: too much that is here, for nobody, keeps nothing from being asked for."""
-        if self._here_bytes > HERE_BYTES_MAX:
-            self.clear()
-            self.ask()
 
     # -------------------------------------------------------------------------------------------- what is wanted
 

@@ -172,13 +172,11 @@ class Placer:
                 continue
             while (self._dirty or self._discards or self._may_take_up()) and not self.halted:
                 await self._round()
-            self._fetcher.unused()
+            self._fetcher.make_room()
             if not self.busy:
                 self._fetcher.clear()
                 self.in_place = self._applied_index()
                 self._arrived(self.in_place)
-            else:
-                self._fetcher.make_room()
 
     def _may_take_up(self) -> bool:
         return bool(self._backlog) and len(self._fetcher) < IDS_MAX

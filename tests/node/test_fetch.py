@@ -251,7 +251,7 @@ async def test_what_nobody_places_does_not_keep_the_rest_from_being_asked_for(
     world.fetcher.want(Id(4), digest_of(4), 1)
     world.fetcher.ask()
     assert not world.asked
-    world.fetcher.unused()
+    world.fetcher.make_room()
     await asyncio.wait_for(world.complete.wait(), 5)
     assert world.came == [4]
 

@@ -102,8 +102,6 @@ class World:
 
     def clear(self) -> None: ...
 
-    def unused(self) -> None: ...
-
     def __len__(self) -> int:
         return 0
 
