@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
-from typing import TypeVar
 
 import structlog
 
@@ -17,7 +16,7 @@ from onefold.core.messages import Reach, Reached, Report
 from onefold.errors import LogUnavailable, PeerError, UserError
 from onefold.node.append import Appender
 from onefold.node.apply import Applier
-from onefold.node.waiting import happened
+from onefold.node.waiting import happened, insist
 from onefold.ports import Clock, Leader, Log, Peers, Spawn
 
 SILENCE_SECONDS = 0.7
@@ -32,9 +31,6 @@ START_SECONDS = 5.0
 folder is seeded from there, and what was edited while nothing ran was most likely edited there."""
 PREFERRED_AFTER_SECONDS = 2.0
 """How long the preferred node must have been in step before leadership goes back to it."""
-RETRY_SECONDS = 0.05
-
-T = TypeVar("T")
 
 log = structlog.get_logger()
 
@@ -157,7 +153,7 @@ class Elector:
 
     async def _lead(self, leader: Leader) -> None:
         """Lead: only after a read of the log's end made after the takeover, and after applying through it."""
-        head = await self._insist(self._log.head, "took over, but the log does not answer")
+        head = await insist(self._clock, self._log.head, "took over, but the log does not answer")
         await self._applier.reach(head)
         self.active = leader.term
         self._changed(leader, 0)
@@ -168,20 +164,11 @@ class Elector:
     async def _give_up(self, leader: Leader) -> None:
         """Until another leads, which cancels this: a key that is still ours would keep everyone waiting."""
         log.warning("no longer leading", term=leader.term)
-        await self._insist(lambda: self._log.resign(leader.term), "could not resign yet")
+        await insist(self._clock, lambda: self._log.resign(leader.term), "could not resign yet")
         # Nobody may tell: the late answer to our takeover may have brought us here after the end of that term was told.
         if self.leader == leader:
             self._leading = None
             self._note(None)
-
-    async def _insist(self, ask: Callable[[], Awaitable[T]], refused: str) -> T:
-        """What the log answers, however often it must be asked; `refused` is logged each time that it does not."""
-        while True:
-            try:
-                return await ask()
-            except LogUnavailable as error:
-                log.warning(refused, error=str(error))
-                await self._clock.sleep(RETRY_SECONDS)
 
     # -------------------------------------------------------------------------------------------- taking over
 

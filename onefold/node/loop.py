@@ -13,7 +13,7 @@ from onefold.core.messages import Problem, Report
 from onefold.core.model import Applied, Entry, Id, Pack
 from onefold.core.paths import ROOT_PATH, RelPath
 from onefold.core.quorum import Standing
-from onefold.errors import Bug, LogTrimmed, LogUnavailable, OperatorError, PeerError, UserError
+from onefold.errors import Bug, LogTrimmed, OperatorError, PeerError, UserError
 from onefold.node.answer import Answerer
 from onefold.node.append import Appender
 from onefold.node.apply import Applier
@@ -35,6 +35,7 @@ from onefold.node.scrub import Scrubber
 from onefold.node.sweep import Sweeper
 from onefold.node.trim import Trimmer, trim_point
 from onefold.node.trust import Trust
+from onefold.node.waiting import insist
 from onefold.ports import Hint, Leader
 
 DIGESTS_TOLD = 16
@@ -42,7 +43,6 @@ DRAIN_SECONDS = 1.0
 STOP_SECONDS = 3.0
 LAST_ANSWER_SECONDS = 0.2
 """How long an answer may take to leave before the node begins anew."""
-RETRY_SECONDS = 0.2
 
 log = structlog.get_logger()
 
@@ -256,17 +256,9 @@ class Node:
         """Place for ever. A node without a base does so only from where the log is now: its catalogue may be older than
         what stands in its folder, which must not go back (G4)."""
         if not self._joined:
-            await self.applier.reach(await self._head())
+            head = await insist(self._ports.clock, self._ports.log.head, "the log does not answer")
+            await self.applier.reach(head)
         await self.placer.run()
-
-    async def _head(self) -> int:
-        """The index of the log's newest entry, once the log answers."""
-        while True:
-            try:
-                return await self._ports.log.head()
-            except LogUnavailable as error:
-                log.warning("the log does not answer", error=str(error))
-                await self._ports.clock.sleep(RETRY_SECONDS)
 
     async def _follow(self) -> None:
         """Follow the log for ever; where it does not reach back far enough, take over from a peer, and start anew."""

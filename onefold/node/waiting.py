@@ -1,8 +1,21 @@
-"""Waiting for an event, for a while; and before another try."""
+"""Waiting for an event, for a while; for the log's answer; and before another try."""
 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
+
+import structlog
+
+from onefold.errors import LogUnavailable
+from onefold.ports import Clock
+
+INSIST_SECONDS = 0.05
+
+T = TypeVar("T")
+
+log = structlog.get_logger()
 
 
 async def happened(event: asyncio.Event, seconds: float | None) -> bool:
@@ -16,6 +29,16 @@ async def happened(event: asyncio.Event, seconds: float | None) -> bool:
     except TimeoutError:
         return False
     return True
+
+
+async def insist(clock: Clock, ask: Callable[[], Awaitable[T]], refused: str) -> T:
+    """What the log answers, however often it must be asked; `refused` is logged each time that it does not."""
+    while True:
+        try:
+            return await ask()
+        except LogUnavailable as error:
+            log.warning(refused, error=str(error))
+            await clock.sleep(INSIST_SECONDS)
 
 
 def retry_seconds(tries: int, least: float, most: float) -> float:

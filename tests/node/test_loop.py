@@ -18,8 +18,9 @@ async def test_g4_a_node_without_a_base_places_nothing_before_it_has_applied_thr
     async def place() -> None:
         done.append("place")
 
+    ports = SimpleNamespace(clock=None, log=SimpleNamespace(head=head))
     node: Any = SimpleNamespace(
-        _joined=False, _head=head, applier=SimpleNamespace(reach=reach), placer=SimpleNamespace(run=place)
+        _joined=False, _ports=ports, applier=SimpleNamespace(reach=reach), placer=SimpleNamespace(run=place)
     )
     await Node._place(node)
     assert done == ["reach 7", "place"]
