@@ -18,6 +18,12 @@ RELEASED_AT_ONCE = 500
 """To remove so many objects takes about 30 ms of the loop; the rest is let go at the next call."""
 
 
+def reached(durable: Iterable[int], count: int) -> int:
+    """The index that `count` of those whose *durable* indices are known have reached; 0 when fewer are known."""
+    known = sorted(durable, reverse=True)
+    return known[count - 1] if len(known) >= count else 0
+
+
 class Keeper:
     """Syncs, and releases objects and recent contents that are in the folders of a majority for good.
 
@@ -119,8 +125,7 @@ class Keeper:
 
     def release(self, durable_of_voters: Iterable[int], voters: int) -> None:
         """Let go of what a majority of voters has for good. `durable_of_voters`: of those that are known."""
-        known = sorted((*durable_of_voters, *(0 for _ in range(voters))), reverse=True)
-        majority = min(known[voters // 2], self.durable)
+        majority = min(reached(durable_of_voters, voters // 2 + 1), self.durable)
         refused = self._refused()
         done = (d for d, index in self._named.items() if index <= majority and d not in refused)
         for digest in list(islice(done, RELEASED_AT_ONCE)):

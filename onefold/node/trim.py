@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 import structlog
 
 from onefold.errors import LogUnavailable
+from onefold.node.durable import reached
 from onefold.ports import Clock, Log
 
 TIDY_SECONDS = 10.0
@@ -25,8 +26,7 @@ def trim_point(head: int, live: Sequence[int], voters: Sequence[int], majority: 
     known, of which `majority` are one. Never beyond what a majority of voters has durable (G2); nor, as long as that is
     not too far back, beyond what any live node has, and what is kept anyway.
     """
-    known = sorted(voters, reverse=True)
-    held = known[majority - 1] if len(known) >= majority else 0
+    held = reached(voters, majority)
     wanted = min([head - kept, *live])
     return max(0, min(held, head - 1, max(wanted, head - LAG_FACTOR * kept)))
 

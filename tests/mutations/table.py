@@ -144,7 +144,7 @@ MUTATIONS = (
         "G2",
         "onefold/node/durable.py",
         "an object is let go before a majority has it for good",
-        "majority = min(known[voters // 2], self.durable)",
+        "majority = min(reached(durable_of_voters, voters // 2 + 1), self.durable)",
         "majority = self.durable",
         ("tests/node/test_durable.py::test_g2_what_is_named_is_kept_until_that_is_durable_on_a_majority",),
     ),
@@ -206,7 +206,7 @@ MUTATIONS = (
         "G2",
         "onefold/node/trim.py",
         "the log is trimmed beyond what a majority has",
-        "held = known[majority - 1] if len(known) >= majority else 0",
+        "held = reached(voters, majority)",
         "held = head",
         (
             "tests/node/test_trim.py::test_the_log_is_trimmed_behind_the_slowest_live_node",
