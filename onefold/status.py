@@ -80,14 +80,7 @@ def wait(config: Config, seconds: float) -> int:
 
 def move(config: Config, node: str) -> Moved:
     """Make `node` the leader. Raises `UserError` for a name that is no voter's, `PeerError` if it did not happen."""
-    import difflib
-
-    names = [member.name for member in config.members]
-    if node not in names:
-        close = difflib.get_close_matches(node, names, 1)
-        raise UserError(
-            f"there is no node {node!r}", f"did you mean {close[0]}?" if close else f"there are {', '.join(names)}"
-        )
+    _member(config, node)
     answer = asyncio.run(_ask_any(config, MoveLeader(node), MOVE_SECONDS))
     if not isinstance(answer, Moved):
         raise PeerRefused("a node gave an answer to another question", "run the same version of Onefold everywhere")
@@ -97,7 +90,6 @@ def move(config: Config, node: str) -> Moved:
 def confirm(config: Config, node: str | None) -> tuple[str, int]:
     """Confirm what is gone from the folder of `node` (None: of the only one that asks): its name, and how many removals
     that means. Raises `UserError` when several ask, or `node` is none of the members, and `PeerError`."""
-    members = {member.name: member for member in config.members}
     if node is None:
         state = cluster(config)
         require_answer(state)
@@ -107,12 +99,23 @@ def confirm(config: Config, node: str | None) -> tuple[str, int]:
         if not asking:
             return config.name, 0
         (node,) = asking
-    if node not in members:
-        raise UserError(f"there is no node {node!r}", f"there are {', '.join(members)}")
-    answer = asyncio.run(_ask(config, members[node], Confirm(), ASK_SECONDS))
+    answer = asyncio.run(_ask(config, _member(config, node), Confirm(), ASK_SECONDS))
     if not isinstance(answer, Confirmed):
         raise PeerRefused("a node gave an answer to another question", "run the same version of Onefold everywhere")
     return node, answer.removals
+
+
+def _member(config: Config, node: str) -> Member:
+    """The member called `node`. Raises `UserError` when there is none."""
+    import difflib
+
+    members = {member.name: member for member in config.members}
+    if node not in members:
+        close = difflib.get_close_matches(node, members, 1)
+        raise UserError(
+            f"there is no node {node!r}", f"did you mean {close[0]}?" if close else f"there are {', '.join(members)}"
+        )
+    return members[node]
 
 
 def require_answer(state: State) -> None:
