@@ -133,19 +133,12 @@ class FolderScanner:
         before the copying, so that anything written since shows; `settled` is always False. Answers as `observe` does
         when no regular file stands there; `destination` is then not made. Raises `OSError` for trouble with the copy.
         """
-        parent, _, name = path.rpartition(b"/")
-        try:
-            directory = self._parent(parent)
-            try:
-                mode, seen, mount = linux.look(directory, name or b".")
-                if not stat.S_ISREG(mode) or mount != self._mount_of_files:
-                    return self.observe(path, None, True, True)
-                fd = self._open(directory, name)
-            finally:
-                if not self._session.depth:
-                    self._session.forget()
-        except OSError as e:
-            return self._failed(e)
+        opened = self._open_file(path)
+        if opened is None:
+            return self.observe(path, None, True, True)
+        if isinstance(opened, Absent | Unknown):
+            return opened
+        fd, _ = opened
         try:
             mode, seen = linux.fstat_of(fd)
             if not stat.S_ISREG(mode):
@@ -172,20 +165,26 @@ class FolderScanner:
 
     def reread(self, path: RelPath) -> FileRereading | Observed:
         """The file at `path`, to be read again whatever its stat says; or what else stands there."""
+        opened = self._open_file(path)
+        if opened is None:
+            return self.observe(path, None, False)
+        return opened if isinstance(opened, Absent | Unknown) else FileRereading(*opened)
+
+    def _open_file(self, path: RelPath) -> tuple[int, Stat] | Absent | Unknown | None:
+        """The regular file at `path`, open, and its stat before that. None when something else stands there."""
         parent, _, name = path.rpartition(b"/")
         try:
             directory = self._parent(parent)
             try:
                 mode, seen, mount = linux.look(directory, name or b".")
                 if not stat.S_ISREG(mode) or mount != self._mount_of_files:
-                    return self.observe(path, None, False)
-                fd = self._open(directory, name)
+                    return None
+                return self._open(directory, name), seen
             finally:
                 if not self._session.depth:
                     self._session.forget()
         except OSError as e:
             return self._failed(e)
-        return FileRereading(fd, seen)
 
     def listing(self, path: RelPath) -> Listing | Observed:
         """The names in directory `path`, sorted; or what stands there instead."""
@@ -309,7 +308,7 @@ class FolderScanner:
 
     # ------------------------------------------------------------------------------------------------ failing
 
-    def _failed(self, e: OSError) -> Observed:
+    def _failed(self, e: OSError) -> Absent | Unknown:
         if e.errno in _NOT_THERE:
             return self._missing() or Absent()
         if e.errno == errno.EXDEV:
