@@ -16,7 +16,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from onefold.claim import check_ports
-from onefold.client import Client
+from onefold.admin import Client
 from onefold.config import Config
 from onefold.core.messages import Ask, Cluster, Report
 from onefold.demo_control import STOP_SECONDS, UP

@@ -36,17 +36,15 @@ from onefold.edge.objects import ObjectStore
 from onefold.edge.recent import RecentContents
 from onefold.edge.scan import FolderScanner
 from onefold.edge.strays import Strays
-from onefold.edge.tls import TlsFiles, check_own, peer_name
+from onefold.edge.tls import check_own, peer_name
 from onefold.edge.transfer import PeerNetwork
 from onefold.edge.watch import InotifyWatcher
 from onefold.errors import Bug, DiskTrouble, OnefoldError
 from onefold.node.given import Identity, Ports
 from onefold.node.loop import CatalogueGivenUp, Node, Renewed
 from onefold.ports import PeerHandler
+from onefold.roster import endpoints
 from onefold.standby import Contexts, stand_by
-
-ETCD_CLIENT = 2
-"""Of a node's four ports, that of its etcd member's clients."""
 
 MACHINE = frozenset(
     (
@@ -274,15 +272,9 @@ class _Process:
 
     def _open_log(self) -> EtcdLog:
         config = self._config
-        if config.etcd.endpoints:
-            addresses, tls = list(config.etcd.endpoints), config.etcd.tls
-        else:
-            own_first = sorted(config.voters, key=lambda member: member.name != config.name)
-            addresses, tls = [member.address.plus(ETCD_CLIENT) for member in own_first], config.tls
-        endpoints = [f"https://{address}" for address in addresses]
-        files = TlsFiles(tls.ca, tls.cert, tls.key)
+        urls, files = endpoints(config)
         ours = config.runs_etcd
-        return EtcdLog(endpoints, config.folder_id, config.name, files, ours=ours, quota_bytes=QUOTA_BYTES)
+        return EtcdLog(urls, config.folder_id, config.name, files, ours=ours, quota_bytes=QUOTA_BYTES)
 
     async def start(self) -> None:
         """Put the folder in order after whatever ended the last run, and open the doors."""

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from onefold.client import Client
+from onefold.admin import Client
 from onefold.config import Config, Member, load
 from onefold.core.messages import (
     STANDBY,
