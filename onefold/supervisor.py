@@ -15,13 +15,14 @@ import select
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Protocol
 
-from onefold.config import Config
+from onefold.config import NONE, Config
 from onefold.errors import Bug, OperatorError, UserError
+from onefold.overrides import as_environment
 
 NODE_STOP_SECONDS = 8.0
 ETCD_STOP_SECONDS = 1.0
@@ -136,8 +137,10 @@ class Child:
             self._pid_file.unlink(missing_ok=True)
 
 
-def run(config: Config) -> int:
+def run(config: Config, options: Mapping[str, str] = NONE) -> int:
     """Run etcd (if this node has a member) and the node until told to end. Returns the exit code.
+
+    `options`: those that `config` was loaded with, for the children, which load it anew.
 
     Raises `OperatorError` when the folder, the state directory, a port or etcd is not as it must be.
     """
@@ -146,6 +149,7 @@ def run(config: Config) -> int:
     from onefold.voter import etcd_of
 
     lock = claim(config)
+    os.environ.update(as_environment(options))
     children = []
     if config.runs_etcd:
         etcd = etcd_of(config)
