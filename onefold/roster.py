@@ -7,6 +7,7 @@ roster yet, the first copy to arrive becomes it: that is how `init` and the demo
 from __future__ import annotations
 
 import asyncio
+import secrets
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,6 +15,7 @@ import structlog
 
 from onefold.atomic import replace_file
 from onefold.config import Config
+from onefold.core.messages import Problem
 from onefold.core.roster import Roster, decode, encode
 from onefold.edge.roster_etcd import EtcdRoster
 from onefold.edge.tls import TlsFiles
@@ -21,6 +23,9 @@ from onefold.errors import OperatorError
 from onefold.ports import RosterStore
 
 FILE = "roster.json"
+SECRET = "token"  # noqa: S105
+"""In the state directory: the secret that the command line uses on this machine."""
+RETRY_SECONDS = 10.0
 ETCD_CLIENT = 2
 """Of a node's consecutive ports, that of its etcd member's clients."""
 
@@ -41,6 +46,11 @@ def store(config: Config) -> EtcdRoster:
     """The roster of the cluster of `config`."""
     urls, files = endpoints(config)
     return EtcdRoster(urls, config.folder_id, files)
+
+
+def new_secret() -> str:
+    """256 random bits, as text that needs no quoting anywhere."""
+    return f"onefold-{secrets.token_urlsafe(32)}"
 
 
 def load(state: Path) -> Roster:
@@ -68,9 +78,19 @@ class RosterCopy:
         self._cluster = cluster
         self._changed = changed
         self.roster = load(state)
+        self.problem: Problem | None = None
 
     async def run(self) -> None:
-        """Follow the cluster's roster, for ever."""
+        """Follow the cluster's roster, for ever. One that cannot be read is a problem, and the last one holds on."""
+        while True:
+            try:
+                await self._follow()
+            except (OperatorError, OSError) as error:
+                log.warning("the roster cannot be followed", error=str(error))
+                self.problem = Problem(f"the cluster's roster cannot be followed: {error}", "", "mend that")
+            await asyncio.sleep(RETRY_SECONDS)
+
+    async def _follow(self) -> None:
         async for standing in self._cluster.follow():
             if not standing.revision:
                 if self.roster != Roster() and await self._cluster.replace(self.roster, 0):
@@ -79,3 +99,4 @@ class RosterCopy:
                 self.roster = standing.roster
                 await asyncio.to_thread(save, self._state, standing.roster)
                 self._changed(standing.roster)
+            self.problem = None
