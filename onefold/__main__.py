@@ -15,6 +15,8 @@ def main() -> None:
     match sys.argv[1:]:
         case ["node" | "member" as what, "--config", file]:
             sys.exit(_resident(what, Path(file), {}))
+        case ["node", "--config", file, "--pulse", pulse]:
+            sys.exit(_resident("node", Path(file), {}, pulse))
         case ["run", *arguments]:
             from onefold.overrides import parse
 
@@ -26,7 +28,7 @@ def main() -> None:
     command_line()
 
 
-def _resident(what: str, file: Path, options: dict[str, str]) -> int:
+def _resident(what: str, file: Path, options: dict[str, str], pulse: str = "") -> int:
     from onefold.errors import OnefoldError
 
     try:
@@ -36,14 +38,17 @@ def _resident(what: str, file: Path, options: dict[str, str]) -> int:
         if what == "node":
             # structlog would load Rich, which only a terminal needs: a sixth of the node's start, and 8 MiB.
             sys.modules["rich"] = None  # type: ignore[assignment]
-            from onefold.run import main as run
-        elif what == "member":
-            from onefold.member import run
-        else:
-            from onefold.supervisor import run as supervise
+            from onefold.pulse import Pulse
+            from onefold.run import main as node
 
-            return supervise(config, options)
-        return run(config)
+            return node(config, Pulse.of(pulse) if pulse else Pulse())
+        if what == "member":
+            from onefold.member import run as member
+
+            member(config)
+        from onefold.supervisor import run as supervise
+
+        return supervise(config, options)
     except OnefoldError as error:
         print(f"onefold: {error}", file=sys.stderr, flush=True)  # noqa: T201
         return error.exit_code
