@@ -18,6 +18,7 @@ from onefold.settings import BY_NAME, BY_OPTION, BY_VARIABLE, PLAIN, VARIABLE_PR
 
 OTHERS = frozenset(
     (
+        "ONEFOLD_CONFIG",  # the file itself (`onefold.find`)
         # what the tests are told
         "ONEFOLD_CHURN_SECONDS",
         "ONEFOLD_EXAMPLES",
