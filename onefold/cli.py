@@ -193,23 +193,39 @@ def confirm(
 @config_app.command("show")
 @with_settings
 def config_show(
-    config: Settings,
     options: dict[str, str],
     as_json: Annotated[bool, typer.Option("--json", help="For programs.")] = False,
+    data: Data = DATA,
+    config: MaybeSettings = None,
 ) -> None:
     """Show every setting as `onefold run` with the same options would have it, and where it comes from."""
     from onefold.config_show import show
+    from onefold.find import find
 
-    show(config, options, as_json)
+    show(config or find(None, data).path, options, as_json)
 
 
 @config_app.command("check")
 @with_settings
-def config_check(config: Settings, options: dict[str, str]) -> None:
+def config_check(options: dict[str, str], data: Data = DATA, config: MaybeSettings = None) -> None:
     """Check the settings, and say what is wrong with them. What the machine must provide is checked by `doctor`."""
     from onefold.config import load
+    from onefold.find import find
 
-    typer.echo(f"the settings in {load(config, options).path} are valid")
+    typer.echo(f"the settings in {load(config or find(None, data).path, options).path} are valid")
+
+
+@app.command()
+def doctor(
+    as_json: Annotated[bool, typer.Option("--json", help="For programs.")] = False,
+    data: Data = DATA,
+    config: MaybeSettings = None,
+) -> None:
+    """Check what a node needs of its machine, its files and the other members. Fails (1) if anything does not do."""
+    from onefold.doctor.show import run
+    from onefold.find import find
+
+    raise typer.Exit(run(find(config, data), as_json))
 
 
 @leader_app.command("show")
