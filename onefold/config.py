@@ -1,7 +1,7 @@
-"""The settings of one node, as `node.toml` gives them.
+"""The settings of one node, as `node.toml`, the environment and options give them.
 
-What may stand there is the table in `onefold.settings`. A `Config` is valid by construction; whatever is wrong with the
-file is one `BadSetting` that names the file, the setting and the fix. What the machine must provide (the folder, free
+What there may be is the table in `onefold.settings`. A `Config` is valid by construction; whatever is wrong is one
+`BadSetting` that names where it stands, the setting and the fix. What the machine must provide (the folder, free
 ports) is checked by `onefold.claim`.
 
 Everything here is imported by the supervisor, which stays resident: only light modules, and plain tuples.
@@ -9,11 +9,14 @@ Everything here is imported by the supervisor, which stays resident: only light 
 
 from __future__ import annotations
 
+import os
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from onefold.errors import BadSetting
+from onefold.overrides import DEFAULT, Given, Origin, from_environment, from_options
 from onefold.settings import BY_NAME, DERIVED, REQUIRED, SETTINGS, TABLES, Setting, wanted
 
 ADMIN = "admin"
@@ -117,13 +120,37 @@ class Config(NamedTuple):
         return self.me.voter and not self.etcd.endpoints
 
 
-def load(path: Path) -> Config:
-    """The settings in the file `path`. Raises `BadSetting`."""
+class Traced(NamedTuple):
+    """Settings, and where each one that has a single value comes from, by its name."""
+
+    config: Config
+    origins: Mapping[str, Origin]
+
+
+NONE: Mapping[str, str] = {}
+
+
+def load(path: Path, options: Mapping[str, str] = NONE) -> Config:
+    """The settings in the file `path`, in our environment, and in `options` (texts by the settings' names).
+
+    Raises `BadSetting`.
+    """
+    return trace(path, options).config
+
+
+def trace(path: Path, options: Mapping[str, str] = NONE) -> Traced:
+    """As `load`, with the origins."""
+    path = path.absolute()
+    raw = parse(path)
+    return _build(path, raw, {**from_environment(os.environ), **from_options(options)})
+
+
+def parse(path: Path) -> dict[str, Any]:
+    """The tables of the file `path`, unchecked. Raises `BadSetting` when it is no TOML."""
     import tomllib
 
-    path = path.absolute()
     try:
-        raw = tomllib.loads(path.read_text(encoding="utf-8"))
+        return tomllib.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise BadSetting(f"there is no {path}", "name the node's settings with --config") from None
     except OSError as error:
@@ -132,11 +159,10 @@ def load(path: Path) -> Config:
         raise BadSetting(f"{path} is not UTF-8 at byte {error.start}", "save it as UTF-8") from error
     except tomllib.TOMLDecodeError as error:
         raise BadSetting(f"{path} is not valid TOML, {_lower(str(error))}", "mend that line") from error
-    return _build(path, raw)
 
 
-def _build(path: Path, raw: dict[str, Any]) -> Config:
-    read = _Reader(path)
+def _build(path: Path, raw: dict[str, Any], overrides: Mapping[str, Given]) -> Traced:
+    read = _Reader(path, {name: given.origin for name, given in overrides.items()})
     rows = raw.pop("members", [])
     if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
         raise read.wrong("members", "is not a list of tables", "write each as [[members]] with name and address")
@@ -148,7 +174,9 @@ def _build(path: Path, raw: dict[str, Any]) -> Config:
             flat |= {f"{key}.{inner}": of for inner, of in value.items()}
         else:
             raise read.wrong(key, "is a table, not a value", f"write its settings under [{key}]")
-    values = read.table(flat, "")
+    values = read.table(flat | {name: given.raw for name, given in overrides.items()}, "")
+    in_file = Origin("file", str(path))
+    origins = {name: read.origins.get(name, in_file if name in flat else DEFAULT) for name in values}
     members = tuple(
         Member(row["members.name"], row["members.address"], row["members.voter"])
         for row in (
@@ -160,7 +188,7 @@ def _build(path: Path, raw: dict[str, Any]) -> Config:
     if me is None:
         names = ", ".join(member.name for member in members)
         raise read.wrong("name", f"is {values['name']!r}, which is none of the members ({names})", "add a [[members]]")
-    return _derive(read, values, members, me)
+    return Traced(_derive(read, values, members, me), origins)
 
 
 def _derive(read: _Reader, values: dict[str, Any], members: tuple[Member, ...], me: Member) -> Config:
@@ -266,11 +294,17 @@ def _check_members(read: _Reader, members: tuple[Member, ...]) -> None:
 class _Reader:
     """Turns raw TOML values into checked ones, and what is wrong into a sentence that names the file."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, origins: Mapping[str, Origin]) -> None:
+        """`origins`: of what does not come from the file `path`."""
         self.path = path
+        self.origins = origins
 
     def wrong(self, name: str, what: str, fix: str) -> BadSetting:
-        return BadSetting(f"in {self.path}, `{name}` {what}", fix)
+        origin = self.origins.get(name)
+        if origin is None:
+            return BadSetting(f"in {self.path}, `{name}` {what}", fix)
+        kind = "environment variable" if origin.kind == "environment" else origin.kind
+        return BadSetting(f"the {kind} `{origin.name}` {what}", fix)
 
     def table(self, raw: dict[str, Any], table: str) -> dict[str, Any]:
         """Every setting of `table` ("members", or "" for all others), given or default."""
@@ -323,11 +357,12 @@ class _Reader:
         return raw
 
     def _path(self, setting: Setting, raw: str) -> Path:
-        """Relative to the file's own directory, so that it means the same wherever a command is given."""
+        """In the file, relative to its own directory, so that it means the same wherever a command is given."""
         if not raw or "\0" in raw:
             raise self.wrong(setting.name, f"is {raw!r}", "give a path")
         try:
-            return self.path.parent / Path(raw).expanduser()
+            base = Path.cwd() if setting.name in self.origins else self.path.parent
+            return base / Path(raw).expanduser()
         except RuntimeError as error:
             raise self.wrong(setting.name, f"is {raw!r}, whose home is unknown", "give the whole path") from error
 

@@ -46,6 +46,7 @@ from onefold.errors import Bug, DiskTrouble, OnefoldError
 from onefold.node.given import Identity, Ports
 from onefold.node.loop import CatalogueGivenUp, Node, Renewed
 from onefold.ports import PeerHandler
+from onefold.pulse import Pulse, sentence
 from onefold.roster import RosterCopy, endpoints, store
 from onefold.standby import Contexts, stand_by
 
@@ -70,6 +71,8 @@ STANDBY_SECONDS_MAX = 16.0
 """How long a node stands by at least, doubled each time that it has not lived for a while in between."""
 LIVED_SECONDS = 30.0
 
+NO_PULSE = Pulse()
+
 LEVELS = logging.getLevelNamesMapping()
 
 log = structlog.get_logger()
@@ -85,8 +88,9 @@ class MonotonicClock:
         await asyncio.sleep(seconds)
 
 
-def main(config: Config) -> int:
-    """Run the node until SIGTERM or SIGINT; the exit status of the process.
+def main(config: Config, pulse: Pulse = NO_PULSE) -> int:
+    """Run the node until SIGTERM or SIGINT; the exit status of the process. `pulse`: for whoever wants to know that it
+    is not hung.
 
     What only the machine's operator can mend is waited for (`standby`), and then all begins anew in this process.
     Raises `OnefoldError` when the node cannot start, or breaks.
@@ -102,7 +106,7 @@ def main(config: Config) -> int:
         suspicious = False
         while True:
             begun = time.monotonic()
-            anew, trouble = _live(config, contexts, suspicious)
+            anew, trouble = _live(config, contexts, suspicious, pulse)
             suspicious = trouble is not None and (suspicious or not trouble.full)
             if anew:
                 continue
@@ -112,19 +116,24 @@ def main(config: Config) -> int:
             lived = time.monotonic() - begun >= LIVED_SECONDS
             patience = STANDBY_SECONDS_MIN if lived else min(2 * patience, STANDBY_SECONDS_MAX)
             problem = Problem(trouble.what, "", trouble.fix)
-            if not uvloop.run(stand_by(config, contexts, problem, patience)):
+            if not uvloop.run(_stand_by(config, contexts, problem, patience, pulse)):
                 return 0
     except Exception as error:
         raise _named(error) from None
 
 
-def _live(config: Config, contexts: Contexts, suspicious: bool) -> tuple[bool, DiskTrouble | None]:
+async def _stand_by(config: Config, contexts: Contexts, problem: Problem, seconds: float, pulse: Pulse) -> bool:
+    with pulse.beating(lambda: f"stands by: {problem.what}"):
+        return await stand_by(config, contexts, problem, seconds)
+
+
+def _live(config: Config, contexts: Contexts, suspicious: bool, pulse: Pulse) -> tuple[bool, DiskTrouble | None]:
     """Run the node once: whether it must start anew at once, or what must be mended first. Raises what broke it.
 
     `suspicious`: a disk may have lost what was written to it before.
     """
     try:
-        return uvloop.run(_run(config, contexts, suspicious)), None
+        return uvloop.run(_run(config, contexts, suspicious, pulse)), None
     except Exception as error:
         named = _named(error)
         if not isinstance(named, DiskTrouble):
@@ -132,7 +141,7 @@ def _live(config: Config, contexts: Contexts, suspicious: bool) -> tuple[bool, D
         return False, DiskTrouble(named.what, named.fix, named.full)  # without what it holds by its traceback
 
 
-async def _run(config: Config, contexts: Contexts, suspicious: bool) -> bool:
+async def _run(config: Config, contexts: Contexts, suspicious: bool, pulse: Pulse) -> bool:
     """One life of the node, until it is told to end; whether it must start anew instead. Raises what broke."""
     ending = asyncio.Event()
     loop = asyncio.get_running_loop()
@@ -146,7 +155,8 @@ async def _run(config: Config, contexts: Contexts, suspicious: bool) -> bool:
         stop = asyncio.create_task(ending.wait())
         watch = asyncio.create_task(process.watch_folder())
         roster = asyncio.create_task(process.roster.run())
-        await asyncio.wait((node, stop, watch, roster), return_when=asyncio.FIRST_COMPLETED)
+        with pulse.beating(lambda: sentence(process.node.reporter.own())):
+            await asyncio.wait((node, stop, watch, roster), return_when=asyncio.FIRST_COMPLETED)
         if stop.done() and not node.done() and not watch.done():
             await process.node.stop()
         for task in (node, stop, watch, roster):
