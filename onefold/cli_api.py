@@ -1,15 +1,11 @@
-"""How the command line reaches the API: that of the cluster which `--config` or `--data` means, with the token of this
-machine.
-"""
+"""How the command line reaches the API of the cluster meant (`onefold.find`): with the token of this machine."""
 
 from __future__ import annotations
 
 import ssl
-from pathlib import Path
 
 from onefold.client import Client
-from onefold.config import API_PORT, WILDCARDS, Address, Config, load
-from onefold.demo_dir import configs
+from onefold.config import API_PORT, WILDCARDS, Address, Config
 from onefold.errors import OperatorError
 from onefold.roster import SECRET
 
@@ -17,23 +13,15 @@ LOOPBACK = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104
 """Where a node answers on its own machine that listens on all addresses."""
 
 
-def client(config: Path | None, data: Path) -> Client:
-    """A client for the cluster meant. Raises `UserError`, `OperatorError`."""
-    nodes = (load(config),) if config is not None else configs(data.absolute())
-    return client_of(nodes)
-
-
-def client_of(nodes: tuple[Config, ...]) -> Client:
-    """`nodes` are the settings of those that run on this machine; they are asked first, then the other members."""
-    first = nodes[0]
-    own = [_near(node.api.listen) for node in nodes if node.api.enabled]
-    names = {node.name for node in nodes}
-    others = [member.address.plus(API_PORT) for member in first.members if member.name not in names]
-    known_elsewhere = first.api.cert == first.tls.cert
-    addresses = [*own, *others] if known_elsewhere else own
+def client(config: Config) -> Client:
+    """The node of `config`, which runs on this machine, is asked first, then the other members. Raises
+    `OperatorError`."""
+    others = [member.address.plus(API_PORT) for member in config.members if member.name != config.name]
+    own = [_near(config.api.listen)] if config.api.enabled else []
+    addresses = [*own, *others] if config.api.cert == config.tls.cert else own
     if not addresses:
-        raise OperatorError("no node here serves the API", f"set `api.enabled` in {first.path}")
-    return Client([str(address) for address in addresses], _token(first), _trust(first))
+        raise OperatorError("no node here serves the API", f"set `api.enabled` in {config.path}")
+    return Client([str(address) for address in addresses], _token(config), _trust(config))
 
 
 def _near(address: Address) -> Address:

@@ -10,11 +10,10 @@ import asyncio
 import json
 import sys
 from collections.abc import Coroutine
-from pathlib import Path
 from typing import Any
 
 from onefold.admin import Client
-from onefold.config import Config, Member, load
+from onefold.config import Config, Member
 from onefold.core.messages import (
     Ask,
     Cluster,
@@ -28,18 +27,12 @@ from onefold.core.messages import (
     Report,
     Wait,
 )
-from onefold.demo_dir import configs
 from onefold.errors import OperatorError, PeerAway, PeerError, PeerGone, PeerRefused, UserError
 from onefold.state import State, as_data
 
 ASK_SECONDS = 3.0
 MOVE_SECONDS = 10.0
 LOOK_SECONDS = 0.2
-
-
-def settings(config: Path | None, data: Path) -> Config:
-    """The settings of one node of the cluster meant. Raises `UserError`."""
-    return load(config) if config is not None else configs(data.absolute())[0]
 
 
 def cluster(config: Config) -> State:

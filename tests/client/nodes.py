@@ -77,8 +77,9 @@ def fake_node(directory: Path, answer: Callable[[Asked], Answer]) -> Iterator[Fa
         def log_message(self, format: str, *arguments: object) -> None:
             """Nothing is said."""
 
+    context = _context(directory)
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    server.socket = _context(directory).wrap_socket(server.socket, server_side=True, do_handshake_on_connect=False)
+    server.socket = context.wrap_socket(server.socket, server_side=True, do_handshake_on_connect=False)
     node.address = f"127.0.0.1:{server.server_port}"
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
     thread.start()
@@ -91,8 +92,10 @@ def fake_node(directory: Path, answer: Callable[[Asked], Answer]) -> Iterator[Fa
 
 
 def _context(directory: Path) -> ssl.SSLContext:
-    if not (directory / "ca.key").exists():
-        Authority.create(directory).issue("fake", [], directory / "fake", "folder")
+    if not (directory / "fake").exists():
+        made = (directory / "ca.key").exists()
+        authority = Authority.load(directory) if made else Authority.create(directory)
+        authority.issue("fake", [], directory / "fake", "folder")
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(directory / "fake" / "node.crt", directory / "fake" / "node.key")
     return context
