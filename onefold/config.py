@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 
 from onefold.errors import BadSetting
 from onefold.overrides import DEFAULT, Given, Origin, from_environment, from_options
-from onefold.settings import BY_NAME, DERIVED, REQUIRED, SETTINGS, TABLES, Setting, wanted
+from onefold.settings import BY_NAME, DERIVED, LISTS, REQUIRED, SETTINGS, TABLES, Setting, wanted
 
 ADMIN = "admin"
 """The name in the certificate of whoever runs `status`, `wait` and the demo's view; no node may have it."""
@@ -86,6 +86,16 @@ class Api(NamedTuple):
     connections_max: int
 
 
+class Hook(NamedTuple):
+    """A program to run after paths changed that `match` says."""
+
+    name: str
+    match: tuple[str, ...]
+    run: tuple[str, ...]
+    debounce_ms: int
+    timeout_seconds: int
+
+
 class Config(NamedTuple):
     """All settings of one node; paths absolute. `path` is the file they came from."""
 
@@ -105,6 +115,7 @@ class Config(NamedTuple):
     etcd: Etcd
     api: Api
     members: tuple[Member, ...]
+    hooks: tuple[Hook, ...]
 
     @property
     def me(self) -> Member:
@@ -163,9 +174,8 @@ def parse(path: Path) -> dict[str, Any]:
 
 def _build(path: Path, raw: dict[str, Any], overrides: Mapping[str, Given]) -> Traced:
     read = _Reader(path, {name: given.origin for name, given in overrides.items()})
-    rows = raw.pop("members", [])
-    if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
-        raise read.wrong("members", "is not a list of tables", "write each as [[members]] with name and address")
+    rows = read.rows(raw, "members", "write each as [[members]] with name and address")
+    hook_rows = read.rows(raw, "hooks", "write each as [[hooks]] with match and run")
     flat: dict[str, Any] = {}
     for key, value in raw.items():
         if key not in TABLES:
@@ -177,21 +187,36 @@ def _build(path: Path, raw: dict[str, Any], overrides: Mapping[str, Given]) -> T
     values = read.table(flat | {name: given.raw for name, given in overrides.items()}, "")
     in_file = Origin("file", str(path))
     origins = {name: read.origins.get(name, in_file if name in flat else DEFAULT) for name in values}
-    members = tuple(
-        Member(row["members.name"], row["members.address"], row["members.voter"])
-        for row in (
-            read.table({f"members.{key}": value for key, value in raw_row.items()}, "members") for raw_row in rows
-        )
-    )
+    members = tuple(Member(row["members.name"], row["members.address"], row["members.voter"]) for row in rows)
     _check_members(read, members)
     me = next((member for member in members if member.name == values["name"]), None)
     if me is None:
         names = ", ".join(member.name for member in members)
         raise read.wrong("name", f"is {values['name']!r}, which is none of the members ({names})", "add a [[members]]")
-    return Traced(_derive(read, values, members, me), origins)
+    return Traced(_derive(read, values, members, me, _hooks(read, hook_rows)), origins)
 
 
-def _derive(read: _Reader, values: dict[str, Any], members: tuple[Member, ...], me: Member) -> Config:
+def _hooks(read: _Reader, rows: list[dict[str, Any]]) -> tuple[Hook, ...]:
+    hooks: dict[str, Hook] = {}
+    for row in rows:
+        program, *arguments = row["hooks.run"]
+        if "/" in program:
+            program = str(read.value(BY_NAME["hooks.run"]._replace(kind="path"), program))
+        name = row["hooks.name"]
+        if name is DERIVED:
+            name = re.sub(r"[^A-Za-z0-9]+", "-", program.rpartition("/")[2])[:63].strip("-")
+        if not name:
+            raise read.wrong("hooks.name", f"is missing for {program!r}", "give that hook a name")
+        if name in hooks:
+            raise read.wrong("hooks.name", f"{name!r} is there twice", "give each hook its own name")
+        run = (program, *arguments)
+        hooks[name] = Hook(name, row["hooks.match"], run, row["hooks.debounce_ms"], row["hooks.timeout_seconds"])
+    return tuple(hooks.values())
+
+
+def _derive(
+    read: _Reader, values: dict[str, Any], members: tuple[Member, ...], me: Member, hooks: tuple[Hook, ...]
+) -> Config:
     def given(name: str, otherwise: Any) -> Any:
         return otherwise if values[name] is DERIVED else values[name]
 
@@ -231,6 +256,7 @@ def _derive(read: _Reader, values: dict[str, Any], members: tuple[Member, ...], 
         etcd=etcd,
         api=_derive_api(read, values, listen, tls, members, me),
         members=members,
+        hooks=hooks,
         **{name: values[name] for name in plain},
     )
 
@@ -306,9 +332,17 @@ class _Reader:
         kind = "environment variable" if origin.kind == "environment" else origin.kind
         return BadSetting(f"the {kind} `{origin.name}` {what}", fix)
 
+    def rows(self, raw: dict[str, Any], table: str, fix: str) -> list[dict[str, Any]]:
+        """The settings of each of the tables called `table`, which is one of `LISTS`."""
+        rows = raw.pop(table, [])
+        if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
+            raise self.wrong(table, "is not a list of tables", fix)
+        return [self.table({f"{table}.{key}": value for key, value in row.items()}, table) for row in rows]
+
     def table(self, raw: dict[str, Any], table: str) -> dict[str, Any]:
-        """Every setting of `table` ("members", or "" for all others), given or default."""
-        settings = {s.name: s for s in SETTINGS if (s.name.partition(".")[0] == "members") == (table == "members")}
+        """Every setting of `table` (one of `LISTS`, or "" for all others), given or default."""
+        of = {s.name: s.name.partition(".")[0] for s in SETTINGS}
+        settings = {s.name: s for s in SETTINGS if (of[s.name] if of[s.name] in LISTS else "") == table}
         for name in raw:
             if name not in settings:
                 raise self._unknown(name)
@@ -330,7 +364,8 @@ class _Reader:
         """`raw` as the type of `setting`."""
         kind = setting.kind
         # `type`, not `isinstance`: for Python, true is also a number
-        fits = type(raw) is {"switch": bool, "number": int, "addresses": list}.get(kind, str)
+        fits = type(raw) is {"switch": bool, "number": int, "addresses": list, "words": list}.get(kind, str)
+        fits = fits or (kind == "patterns" and type(raw) is list)
         if not fits:
             raise self.wrong(setting.name, f"is {raw!r}", f"give {wanted(setting)}")
         match kind:
@@ -352,9 +387,16 @@ class _Reader:
                 return self._address(setting, raw, len(PORTS))
             case "endpoint":
                 return self._address(setting, raw, 1)
+            case "patterns" | "words":
+                return self._texts(setting, [raw] if isinstance(raw, str) else raw)
             case "addresses":
                 return tuple(self._address(setting, each, 1) for each in raw)
         return raw
+
+    def _texts(self, setting: Setting, raw: list[Any]) -> tuple[str, ...]:
+        if not raw or not all(isinstance(each, str) and each and "\0" not in each for each in raw):
+            raise self.wrong(setting.name, f"is {raw!r}", f"give {wanted(setting)}, none of them empty")
+        return tuple(raw)
 
     def _path(self, setting: Setting, raw: str) -> Path:
         """In the file, relative to its own directory, so that it means the same wherever a command is given."""

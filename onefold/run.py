@@ -32,6 +32,7 @@ from onefold.core.model import Id, Kind, index_of
 from onefold.disk import FULL
 from onefold.edge.database import Database
 from onefold.edge.etcd_process import QUOTA_BYTES
+from onefold.edge.hooks import Hook, HookPrograms
 from onefold.edge.journal import CATALOGUE, Base, CatalogueStore
 from onefold.edge.log_etcd import EtcdLog
 from onefold.edge.materialise import FolderMaterialiser
@@ -237,8 +238,9 @@ class _Process:
         stored = self._catalogue.load_state()
         if not stored.index and not self._base.behind:
             self._base.behind = self._base.newest()  # somebody removed the catalogue
-        notice_boot(self._base, stored.durable, linux.boot_id(), self._suspicious)
+        in_order = notice_boot(self._base, stored.durable, linux.boot_id(), self._suspicious)
         incarnation = self._base.next_incarnation()  # with it, that this run has begun is on disk, too
+        hooks = self._open_hooks(in_order) if config.hooks else None
         self._log = self._open_log()
         self._peers = PeerNetwork(
             config.name,
@@ -279,6 +281,7 @@ class _Process:
             catalogue=self._catalogue,
             base=self._base,
             strays=self._strays,
+            hooks=hooks,
         )
         catalogue = Catalogue(self._catalogue, stored.index, stored.digest, stored.files, stored.seeded)
         self.node = Node(who, ports, catalogue, self._base.joined, stored.durable, self._base.count())
@@ -288,6 +291,18 @@ class _Process:
         ask = functools.partial(self.node.answerer.answer, ADMIN)
         service = Service(config, ask, lambda: self.roster.roster, self.node)
         self._api = ApiServer(service) if config.api.enabled else None
+
+    def _open_hooks(self, in_order: bool) -> HookPrograms:
+        config = self._config
+        hooks = [
+            Hook(hook.name, hook.match, hook.run, hook.debounce_ms / 1000, hook.timeout_seconds)
+            for hook in config.hooks
+        ]
+        opened = HookPrograms(hooks, config.state / "hooks", config.folder, config.name)
+        self._opened.enter_context(contextlib.closing(opened))
+        if not in_order:
+            opened.doubt()
+        return opened
 
     def _open_log(self) -> EtcdLog:
         config = self._config
@@ -333,9 +348,9 @@ class _Process:
         self._opened.close()
 
 
-def notice_boot(base: Base, durable: int, boot: str, suspicious: bool = False) -> None:
-    """Call it before the node is told whether it has joined. `durable`: the index that the catalogue has so;
-    `suspicious`: the last life ended because a disk failed.
+def notice_boot(base: Base, durable: int, boot: str, suspicious: bool = False) -> bool:
+    """Call it before the node is told whether it has joined. Answers whether all that the last life wrote is as it was
+    written. `durable`: the index that the catalogue has so; `suspicious`: the last life ended because a disk failed.
 
     If the machine crashed, or a disk did, nothing that was written after the last sync needs to be as it was written,
     neither in the folder nor in the base. So no difference between the two is an edit: the node joins anew. Until its
@@ -343,13 +358,15 @@ def notice_boot(base: Base, durable: int, boot: str, suspicious: bool = False) -
     the sync is read again, whatever its stat says.
     """
     crashed = base.boot_id not in ("", boot)
-    if (crashed or suspicious) and not base.clean:
+    in_order = base.clean or not (crashed or suspicious)
+    if not in_order:
         doubtful = [id for id, version, _, _ in base.places() if index_of(version) > durable]
         if crashed or doubtful:  # else, whatever the disk had to lose, it had been synced
             log.warning("the machine or a disk failed: what differs is kept aside", doubtful=len(doubtful))
             _doubt(base, doubtful)
     base.boot_id = boot
     base.clean = False
+    return in_order
 
 
 def _doubt(base: Base, doubtful: Iterable[Id]) -> None:

@@ -38,7 +38,12 @@ KINDS = {
     "choice": "a choice",
     "switch": "true or false",
     "number": "a whole number",
+    "patterns": "a pattern, or a list of them",
+    "words": "a list of texts",
 }
+
+LISTS = ("members", "hooks")
+"""Tables of which there may be several. Only the file can hold them."""
 
 SETTINGS = (
     Setting("name", "name", REQUIRED, "This node's name; one of `members`."),
@@ -193,11 +198,47 @@ SETTINGS = (
         "Whether it votes, with an etcd member of its own, or only follows. Have an odd number of voters: with `2n+1` "
         "of them, `n` may fail.",
     ),
+    Setting(
+        "hooks.match",
+        "patterns",
+        REQUIRED,
+        'Which paths the program is for, as in `.gitignore`: `"*.conf"`, or `["/nginx/", "!*.bak"]`.',
+    ),
+    Setting(
+        "hooks.run",
+        "words",
+        REQUIRED,
+        "The program and its arguments, run after such a path has changed in this node's folder; see "
+        "[Hooks](hooks.md). It is not given to a shell.",
+    ),
+    Setting(
+        "hooks.name",
+        "name",
+        DERIVED,
+        "What `onefold status` calls it; each hook of a node has another.",
+        default_text="the program's",
+    ),
+    Setting(
+        "hooks.debounce_ms",
+        "number",
+        500,
+        "For how long such paths must not have changed before it is run.",
+        unit="ms",
+        least=1,
+        most=600_000,
+    ),
+    Setting(
+        "hooks.timeout_seconds",
+        "number",
+        60,
+        "A run that takes longer is ended, and counts as failed.",
+        unit="seconds",
+        least=1,
+        most=86_400,
+    ),
 )
 
 BY_NAME = {setting.name: setting for setting in SETTINGS}
-LISTS = frozenset(("members",))
-"""Tables that stand there several times. Only the file can hold them."""
 PLAIN = tuple(setting for setting in SETTINGS if setting.name.partition(".")[0] not in LISTS)
 """All settings that have one value."""
 VARIABLE_PREFIX = "ONEFOLD_"
