@@ -121,13 +121,14 @@ class Move(msgspec.Struct, frozen=True, array_like=True, tag=3, gc=False):
     """Give `id`, whose `placed` the author had as `expect`, another place. Everything below it moves along.
 
     `parent` may be a reference (`made_by`), and so may `expect`: the place that the batch's own `Move` at that position
-    gave it (a swap goes through a third name).
+    gave it (a swap goes through a third name). `version` is the version that it must have besides (NEVER: any).
     """
 
     id: Id
     expect: Version
     parent: Id
     name: bytes
+    version: Version = NEVER
 
 
 class Seed(msgspec.Struct, frozen=True, array_like=True, tag=4, gc=False):
@@ -146,10 +147,25 @@ class Origin(msgspec.Struct, frozen=True, array_like=True, gc=False):
 
 
 class Batch(msgspec.Struct, frozen=True, array_like=True):
-    """Commands that one node proposes together, in order. References (`made_by`) count within the batch."""
+    """Commands that one node proposes together, in order. References (`made_by`) count within the batch.
+
+    `answered`: nothing of it stands in a folder, and its author waits for the outcomes. So what is rejected leaves
+    nothing, not even a conflict copy.
+    """
 
     origin: Origin
     commands: tuple[Command, ...]
+    answered: bool = False
+
+
+API = "~api"
+"""After a node's name, the name under which it sends what was asked of its API: a session of its own, since of each
+origin only the newest batch is remembered. No node's name has a `~`."""
+
+
+def author(origin: Origin) -> str:
+    """The node that sent a batch of `origin`."""
+    return origin.node.removesuffix(API)
 
 
 class Pack(msgspec.Struct, frozen=True, array_like=True):
@@ -181,7 +197,7 @@ class Outcome(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """What became of one command.
 
     `accepted`, or else a conflict with its `reason`. `id` is the row that the command made or changed (for a conflict:
-    the conflict copy made of its content, or NEW when none was needed).
+    the conflict copy made of its content, or NEW when there is none).
     """
 
     accepted: bool
