@@ -23,6 +23,7 @@ The rules (`wire.RULES` is their version; every node applies the same ones, or h
 11. In a batch that is *answered*, no rejected command has any effect: its author is told, and still has the content.
     Nor is it accepted there that somebody else has done the same already: what is gone cannot be removed, and what was
     moved meanwhile cannot be moved, so that of many who ask for the same one knows that it was theirs.
+12. A command that names a *route* needs it: nothing on the path that its author meant may have moved since.
 """
 
 from __future__ import annotations
@@ -46,6 +47,7 @@ from onefold.core.model import (
     Put,
     Remove,
     Row,
+    Seed,
     Version,
     index_of,
     position_of,
@@ -53,6 +55,7 @@ from onefold.core.model import (
 )
 from onefold.core.paths import META, NAME_BYTES_MAX
 from onefold.core.rows import Last, MemoryRows, Rows
+from onefold.core.views import RowView
 from onefold.core.wire import DIGEST_BYTES, row_digest
 from onefold.errors import Bug
 
@@ -153,6 +156,11 @@ class _Step:
     # -------------------------------------------------------------------------------------------- commands
 
     def _command(self, command: Command, v: Version) -> Outcome:
+        if isinstance(command, Seed):
+            self.seeded = True
+            return Outcome(True, NEW)
+        if command.route != NEVER and command.route != self._route_of(command):
+            return Outcome(False, NEW, "its path has moved")
         if isinstance(command, Put):
             malformed = _malformed(command)
             if malformed:
@@ -160,10 +168,7 @@ class _Step:
             return self._create(command, v) if command.id == NEW else self._edit(command, v)
         if isinstance(command, Move):
             return self._move(command, v)
-        if isinstance(command, Remove):
-            return self._remove(command)
-        self.seeded = True
-        return Outcome(True, NEW)
+        return self._remove(command)
 
     def _create(self, put: Put, v: Version) -> Outcome:
         parent = self._directory(put.parent)
@@ -262,6 +267,11 @@ class _Step:
         """`expect` of a move, or, if it refers to a move of this batch, the place that this gave; None if it failed."""
         return self._placed.get(position_of(Id(expect))) if expect < NEW else expect
 
+    def _route_of(self, command: Put | Move | Remove) -> Version:
+        if isinstance(command, Move):
+            return max(route(self.rows, command.id), route(self.rows, command.parent))
+        return route(self.rows, command.parent if isinstance(command, Put) and command.id == NEW else command.id)
+
     def _within(self, inner: Id, outer: Id) -> bool:
         """Whether directory `inner` is `outer`, or below it."""
         while inner not in (ROOT, outer):
@@ -312,6 +322,15 @@ def conflict_name(name: bytes, node: str, v: Version, again: int = 0) -> bytes:
         tail += b"-%d" % again
     tail += dot + extension
     return _cut(stem, NAME_BYTES_MAX - len(tail)) + tail
+
+
+def route(rows: RowView, id: Id) -> Version:
+    """The newest `placed` of `id` and of all that is above it; NEVER for the root, and for what is no row."""
+    newest = NEVER
+    while ROOT < id <= _INT_MAX and (row := rows.get(id)) is not None:
+        newest = max(newest, row.placed)
+        id = row.parent
+    return newest
 
 
 def _cut(text: bytes, length: int) -> bytes:

@@ -1,8 +1,9 @@
 """What somebody asks to be written at a path, as commands addressed to ids; and what became of it.
 
 A request is drafted against this node's catalogue, which may be older than the log. So the commands carry what they
-expect, and the catalogue has the last word: what it rejects is drafted anew against what has been applied by then. A
-condition is checked at the drafting; the version that the command expects holds it until the command is applied.
+expect, and the route by which their path leads to it; and the catalogue has the last word: what it rejects is drafted
+anew against what has been applied by then. A condition is checked at the drafting; the version that the command expects
+holds it until the command is applied.
 
 Several requests share a batch when none depends on what becomes of another, but for directories: those that are missing
 on the way to a path are made by the first that needs them.
@@ -14,6 +15,7 @@ from collections.abc import Iterator, Sequence
 
 import msgspec
 
+from onefold.core.catalogue import route
 from onefold.core.model import (
     NEVER,
     NEW,
@@ -188,11 +190,17 @@ class Draft:
             raise InTheWay(f"{show(request.path)} is a directory", "choose another path, or remove it first")
         mode = request.mode if request.mode is not None else row.mode if row and row.kind is kind else FILE_MODE
         if row is not None and row.kind is kind:
-            put = Put(row.id, row.version, row.parent, row.name, kind, mode, request.mtime_ns, request.size, content)
+            put = Put(
+                row.id, row.version, row.parent, row.name, kind, mode, request.mtime_ns, request.size, content,
+                route(self._view, row.id),
+            )  # fmt: skip
         else:
             if row is not None:
-                self.commands.append(Remove(row.id, row.version))
-            put = Put(NEW, NEVER, parent, name, kind, mode, request.mtime_ns, request.size, content)
+                self.commands.append(Remove(row.id, row.version, route(self._view, row.id)))
+            put = Put(
+                NEW, NEVER, parent, name, kind, mode, request.mtime_ns, request.size, content,
+                route(self._view, parent),
+            )  # fmt: skip
         self.commands.append(put)
 
     def _make_directory(self, request: MakeDirectory, row: Row | None) -> None:
@@ -209,7 +217,7 @@ class Draft:
         for count, each in enumerate(self._deepest_first(row)):
             if count == REMOVED_AT_ONCE:
                 return False
-            self.commands.append(Remove(each.id, each.version))
+            self.commands.append(Remove(each.id, each.version, route(self._view, each.id)))
         return True
 
     def _rename(self, request: Rename, row: Row | None) -> None:
@@ -222,7 +230,9 @@ class Draft:
         if there is not None and there.id != row.id:
             raise InTheWay(f"{show(request.to)} is there already", "choose another path, or remove it first")
         seen = row.version if request.condition.contents else NEVER
-        self.commands.append(Move(row.id, row.placed, self._parent(request.to), request.to.parts[-1], seen))
+        parent = self._parent(request.to)
+        way = max(route(self._view, row.id), route(self._view, parent))
+        self.commands.append(Move(row.id, row.placed, parent, request.to.parts[-1], seen, way))
 
     # -------------------------------------------------------------------------------------------- the tree
 
@@ -264,7 +274,8 @@ class Draft:
         return id
 
     def _make(self, path: RelPath, parent: Id, mode: int) -> Id:
-        self.commands.append(Put(NEW, NEVER, parent, path.parts[-1], Kind.DIRECTORY, mode, 0, 0, None))
+        way = route(self._view, parent)
+        self.commands.append(Put(NEW, NEVER, parent, path.parts[-1], Kind.DIRECTORY, mode, 0, 0, None, way))
         self._made[path] = made_by(len(self.commands) - 1)
         return self._made[path]
 

@@ -113,6 +113,12 @@ class CatalogueStore(Database):
     def children(self, parent: Id) -> list[Row]:
         return [_row(t) for t in self.execute("SELECT * FROM rows WHERE parent = ? ORDER BY name", (parent,))]
 
+    def children_after(self, parent: Id, after: bytes, limit: int) -> list[Row]:
+        found = self.execute(
+            "SELECT * FROM rows WHERE parent = ? AND name > ? ORDER BY name LIMIT ?", (parent, bytes(after), limit)
+        )
+        return [_row(t) for t in found]
+
     def has_children(self, id: Id) -> bool:
         return self.execute("SELECT 1 FROM rows WHERE parent = ? LIMIT 1", (id,)).fetchone() is not None
 

@@ -35,7 +35,7 @@ from onefold.core.messages import (
     Verify,
     Wait,
 )
-from onefold.core.model import COMMANDS_MAX
+from onefold.core.model import API, COMMANDS_MAX
 from onefold.errors import PeerError, PeerRefused
 from onefold.node.append import Appender, Proposal
 from onefold.node.durable import Keeper
@@ -170,10 +170,10 @@ class Answerer:
         name = self._who.name
         if not self._elector.active:
             return Refused(f"{name} does not lead", "send it to the leader")
-        if self._who.writers != "any" and not forward.led:
-            return Refused(f"{peer} does not lead, and writers = leader", "set writers = any, or edit on the leader")
-        if forward.batch.origin.node != peer:
+        if forward.batch.origin.node != (peer + API if forward.batch.answered else peer):
             return Refused(f"{peer} sent a batch of {forward.batch.origin.node}")
+        if self._who.writers != "any" and not forward.led and not forward.batch.answered:
+            return Refused(f"{peer} does not lead, and writers = leader", "set writers = any, or edit on the leader")
         if len(forward.batch.commands) > COMMANDS_MAX:
             return Refused(f"{peer} sent a batch of more than {COMMANDS_MAX} commands")
         for digest, data in forward.contents.items():

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import pytest
 from msgspec.structs import replace
 
-from onefold.core.catalogue import Catalogue, Last, MemoryRows, conflict_name
+from onefold.core.catalogue import Catalogue, Last, MemoryRows, conflict_name, route
 from onefold.core.model import (
     NEVER,
     NEW,
@@ -789,3 +789,26 @@ def test_a_move_that_names_a_version_needs_it() -> None:
     (outcome,) = world.send(Move(row.id, row.placed, ROOT, b"b", row.version))
     assert outcome.accepted
     assert list(world.tree()) == [b"b"]
+
+
+@pytest.mark.parametrize("above", [False, True])
+def test_a_command_that_names_a_route_is_rejected_once_anything_on_it_has_moved(above: bool) -> None:
+    world = World()
+    x = world.make(directory(b"x"))
+    y = world.make(directory(b"y", x.id))
+    row = world.make(file(b"a", parent=y.id))
+    named, of_y = route(world.rows, row.id), route(world.rows, y.id)
+    assert (named, of_y) == (row.placed, y.placed)
+    commands: list[Command] = [
+        replace(edit(row, b"two"), route=named),
+        replace(file(b"b", parent=y.id), route=of_y),
+        Remove(row.id, row.version, named),
+        Move(row.id, row.placed, ROOT, b"b", route=named),
+        Move(row.id, row.placed, y.id, b"b", route=named),
+    ]
+    world.send(move(x if above else y, b"z", ROOT))
+    for command in commands:
+        world.refuses(command, "its path has moved")
+    again = route(world.rows, row.id)
+    assert again > named
+    assert world.send(replace(edit(row, b"two"), route=again))[0].accepted

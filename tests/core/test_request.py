@@ -269,3 +269,31 @@ def test_a_large_tree_is_removed_by_several_batches() -> None:
 def test_some_paths_are_nobodys_to_write(request_: Request) -> None:
     with pytest.raises(BadPath):
         check(request_)
+
+
+@pytest.mark.parametrize(
+    ("request_", "tree"),
+    [
+        (file("d/a", b"two"), ["d/", "d/a", "e/", "e/a"]),
+        (file("d/b"), ["d/", "d/b", "e/", "e/a"]),
+        (MakeDirectory(path("d/x")), ["d/", "d/x/", "e/", "e/a"]),
+        (Rename(path("c"), path("d/c")), ["d/", "d/c", "e/", "e/a"]),
+    ],
+)
+def test_a_path_means_what_is_there_and_not_what_was(request_: Request, tree: list[str]) -> None:
+    """Between the drafting and the log, the directory is moved away."""
+    world = World("d/a", "c")
+    draft, spans = world.draft(request_)
+    world.do(Rename(path("d"), path("e")))
+    assert world.land(draft, spans, request_) == [Again("its path has moved")]
+    world.do(request_)
+    assert [each for each in world.tree() if each != "c"] == tree
+
+
+def test_what_was_moved_out_of_a_tree_is_not_removed_with_it() -> None:
+    world = World("d/e/b", "d/a")
+    request = Delete(path("d"), recursive=True)
+    draft, spans = world.draft(request)
+    world.do(Rename(path("d/e"), path("f")))
+    world.land(draft, spans, request)
+    assert world.tree() == ["f/", "f/b"]
