@@ -96,8 +96,8 @@ class Put(msgspec.Struct, frozen=True, array_like=True, tag=1, gc=False):
 
     `expect` is the version that the author had of `id` (NEVER for a creation). (parent, name) is where the author saw
     it, used only for a creation and for the conflict copy of a rejected edit. `content` is as in `Row`, or None when
-    only attributes change; `size` belongs to `content`. `parent` may be a reference (`made_by`). `route`: as in `Batch`,
-    of `id`, or of `parent` for a creation.
+    only attributes change; `size` belongs to `content`. `parent` may be a reference (`made_by`). `route`: as in
+    `Batch`, of `id`, or of `parent` for a creation.
     """
 
     id: Id
