@@ -15,8 +15,8 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from onefold.admin import Client
 from onefold.claim import check_ports
-from onefold.client import Client
 from onefold.config import Config
 from onefold.core.messages import Ask, Cluster, Report
 from onefold.demo_control import STOP_SECONDS, UP
@@ -24,6 +24,7 @@ from onefold.demo_dir import Wanted, control, meta, prepare
 from onefold.demo_view import Seen, View, new_view
 from onefold.errors import OnefoldError, OperatorError, PeerError, UserError
 from onefold.process import Process
+from onefold.roster import SECRET
 
 ASK_SECONDS = 1.0
 STARTING_POLL_SECONDS = 0.1
@@ -212,6 +213,10 @@ class Demo:
                 for node in self._nodes.values():
                     node.stop()
 
+    def _page(self) -> str:
+        first = next(iter(self._nodes.values())).config
+        return f"the page of {first.name} is https://{first.api.listen}/, and its token in {meta(self._data) / SECRET}"
+
     async def _watch(self) -> int:
         while not self._ending:
             self._wake.clear()
@@ -240,7 +245,7 @@ class Demo:
         )
         if not self._ready and all_ready([node.report for node in nodes], next(iter(self._nodes))):
             self._ready = True
-            self._view.ready()
+            self._view.ready(self._page())
 
     async def _sleep(self, seconds: float) -> None:
         with suppress(TimeoutError):

@@ -58,7 +58,9 @@ class View(Protocol, AbstractContextManager["View"]):
         """Show how the nodes are, and the newest entries of the log, oldest first."""
         ...
 
-    def ready(self) -> None: ...
+    def ready(self, page: str) -> None:
+        """All nodes are up. `page`: where the web page is."""
+        ...
 
 
 def new_view(data: Path) -> View:
@@ -130,7 +132,8 @@ class PlainView:
         for line in (*self._events.of(nodes), *self._events.arrived(recent)):
             self.say(line)
 
-    def ready(self) -> None:
+    def ready(self, page: str) -> None:
+        self.say(page)
         self.say(READY)
 
 
@@ -174,8 +177,9 @@ class TableView:
             self.say(line)
         self._draw()
 
-    def ready(self) -> None:
+    def ready(self, page: str) -> None:
         self._console.print(READY)
+        self._console.print(page, markup=False, highlight=False, soft_wrap=True)
         self.say(f"try it: echo hi > {self._data / 'node1' / 'hello.txt'}; cat {self._data}/node*/hello.txt")
 
     def _draw(self) -> None:
