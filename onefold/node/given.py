@@ -16,7 +16,7 @@ from onefold.ports import (
     Peers,
     RecentContents,
     Scanner,
-    StrayCount,
+    Strays,
     Watcher,
 )
 
@@ -34,7 +34,7 @@ class Ports(msgspec.Struct, frozen=True):
     materialiser: Materialiser
     catalogue: CatalogueStore
     base: BaseStore
-    strays: StrayCount
+    strays: Strays
 
 
 class Identity(msgspec.Struct, frozen=True):

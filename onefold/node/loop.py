@@ -26,6 +26,7 @@ from onefold.node.give import Giver
 from onefold.node.given import Identity, Ports
 from onefold.node.guard import Guard
 from onefold.node.hold import Holder
+from onefold.node.kept import Kept
 from onefold.node.large import LargeContents
 from onefold.node.lead import Elector
 from onefold.node.place import Placer
@@ -202,6 +203,7 @@ class Node:
             self.reader.linearize,
             self._spawn,
         )
+        self.kept = Kept(who, ports, self.writer, self.reporter.change)
         self.giver = Giver(who, ports, catalogue, self.large, self._distrust)
         self.answerer = Answerer(
             who,
@@ -217,6 +219,7 @@ class Node:
             self.reporter,
             self.flusher,
             self.scrubber,
+            self.kept,
             self._reported,
             self._moved,
             self._give_up_catalogue,

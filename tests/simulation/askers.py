@@ -90,7 +90,7 @@ class Askers:
         if after is None or after.content != request.content:
             witness.broken("API", f"{told} as version {done.version:x}, which is not that")
         condition = request.condition
-        if condition.exists is not None and (before is not None) is not condition.exists:
+        if condition.exists is not None and condition.exists is done.created:
             witness.broken("API", f"{told}, though its condition did not hold")
         if before is not None and condition.contents and before.content not in condition.contents:
             witness.broken("API", f"{told}, and replaced what its author had not seen")
