@@ -304,6 +304,14 @@ class RestoreStray(msgspec.Struct, frozen=True, tag="restore-stray"):
     to: bytes | None
 
 
+class Denied(msgspec.Struct, frozen=True, tag="denied"):
+    """What was asked cannot be done as things are, which whoever asked must know: the `error` by name, and its text."""
+
+    error: str
+    what: str
+    fix: str
+
+
 class DropStray(msgspec.Struct, frozen=True, tag="drop-stray"):
     """Remove it for ever. Answer: `Taken`."""
 
@@ -351,5 +359,6 @@ Message = (
     | StrayPart
     | RestoreStray
     | DropStray
+    | Denied
     | Refused
 )

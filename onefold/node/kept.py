@@ -12,6 +12,7 @@ from blake3 import blake3
 
 from onefold.core.messages import (
     AskStrays,
+    Denied,
     DropStray,
     Flushed,
     Message,
@@ -25,7 +26,7 @@ from onefold.core.messages import (
 from onefold.core.model import Kind
 from onefold.core.paths import RelPath, show
 from onefold.core.request import MakeDirectory, Request, Write
-from onefold.errors import InTheWay, NotFound, PeerError, PeerRefused
+from onefold.errors import BadPath, InTheWay, NotFound, PeerError, PeerRefused, Unavailable, UserError
 from onefold.node.given import Identity, Ports
 from onefold.node.write import Writer
 from onefold.ports import Stray
@@ -37,6 +38,10 @@ ASK_SECONDS = 5.0
 RESTORE_SECONDS = 60.0
 AT_ONCE = 64
 """Files of a directory that are restored together."""
+
+_DENIED: dict[str, type[UserError | Unavailable]] = {
+    each.__name__: each for each in (NotFound, InTheWay, BadPath, Unavailable)
+}
 
 log = structlog.get_logger()
 
@@ -83,7 +88,7 @@ class Kept:
         """Write a stray of `node` to where it stood, or `to`; the index by which that is done. It is no stray then."""
         if node == self._me:
             return await self.restore(id, to)
-        answer = await self._ask(node, RestoreStray(id, to), RESTORE_SECONDS)
+        answer = await self._ask(node, RestoreStray(id, None if to is None else bytes(to)), RESTORE_SECONDS)
         if not isinstance(answer, Flushed):
             raise PeerRefused(f"{node} did not restore its stray {id}")
         return answer.index
@@ -98,7 +103,10 @@ class Kept:
     async def _ask(self, node: str, message: Message, seconds: float) -> Message:
         if node not in self._members:
             raise NotFound(f"there is no node {node}", "see `onefold members`")
-        return await self._peers.ask(node, message, seconds)
+        answer = await self._peers.ask(node, message, seconds)
+        if isinstance(answer, Denied):
+            raise _DENIED.get(answer.error, InTheWay)(answer.what, answer.fix)
+        return answer
 
     # -------------------------------------------------------------------------------------------- of this node
 
@@ -140,6 +148,12 @@ class Kept:
 
     async def answer(self, message: AskStrays | ReadStray | RestoreStray | DropStray) -> Message:
         """What a peer asks about the strays of this node."""
+        try:
+            return await self._answer(message)
+        except (UserError, Unavailable) as error:
+            return Denied(type(error).__name__, error.what, error.fix)
+
+    async def _answer(self, message: AskStrays | ReadStray | RestoreStray | DropStray) -> Message:
         if isinstance(message, AskStrays):
             return await self.told()
         if isinstance(message, ReadStray):

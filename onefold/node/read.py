@@ -15,6 +15,7 @@ from blake3 import blake3
 
 from onefold import linux
 from onefold.core import wire
+from onefold.core.history import Record
 from onefold.core.model import ROOT, Id, Kind, Row, Stat
 from onefold.core.paths import ROOT_PATH, RelPath, show
 from onefold.core.request import lookup
@@ -144,6 +145,16 @@ class Reader:
             names.append(row.name)
             id = row.parent
         return RelPath(b"/".join(reversed(names))) if names else ROOT_PATH
+
+    def history(self, before: int, limit: int) -> Sequence[Record]:
+        """The newest `limit` changes with versions before `before`, newest first."""
+        return self._catalogue.history(before, limit)
+
+    def history_of(self, path: RelPath, before: int, limit: int) -> Sequence[Record] | None:
+        """As `history`, of what is at `path`, or was; None when nothing is known of that."""
+        row = lookup(self._catalogue, path)
+        found = self._catalogue.history_of(path, None if row is None else row.id, before, limit)
+        return found if found or row is not None else None
 
     # -------------------------------------------------------------------------------------------- content
 
