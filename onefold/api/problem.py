@@ -8,6 +8,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 
+from onefold.api.answers import ApiProblem
 from onefold.errors import (
     ContentMismatch,
     DiskTrouble,
@@ -31,14 +32,6 @@ STATUS: dict[type[UserError], int] = {NotFound: 404, InTheWay: 409, Precondition
 log = structlog.get_logger()
 
 
-class ApiProblem(msgspec.Struct, frozen=True):
-    """What went wrong: `title` is one sentence, `fix` says what to do."""
-
-    status: int
-    title: str
-    fix: str = ""
-
-
 class ApiError(Exception):
     """An answer that is no success, raised from anywhere in an operation."""
 
@@ -50,8 +43,10 @@ class ApiError(Exception):
         super().__init__(what)
 
 
-def respond(status: int, what: str, fix: str = "", headers: dict[str, str] | None = None) -> Response:
-    body = msgspec.json.encode(ApiProblem(status, what, fix))
+def respond(
+    status: int, what: str, fix: str = "", headers: dict[str, str] | None = None, away: bool = False
+) -> Response:
+    body = msgspec.json.encode(ApiProblem(status, what, fix, away))
     return Response(body, status, headers, media_type="application/problem+json")
 
 
@@ -74,7 +69,8 @@ async def onefold_error(request: Request, error: Exception) -> Response:
     if isinstance(error, ContentMismatch):
         return respond(400, error.what, error.fix)
     if isinstance(error, DiskTrouble | LogUnavailable | PeerAway | PeerGone | Unavailable):
-        return respond(503, error.what, error.fix, {"Retry-After": RETRY_SECONDS})
+        away = isinstance(error, PeerAway)
+        return respond(503, error.what, error.fix, {"Retry-After": RETRY_SECONDS}, away)
     if isinstance(error, PeerError | OperatorError):
         return respond(409, error.what, error.fix)
     return await unforeseen(request, error)
