@@ -300,6 +300,22 @@ def leader_move(node: NodeName, data: Data = DATA, config: MaybeSettings = None)
 
 
 @app.command()
+def bench(
+    edits: Annotated[int, typer.Option("--edits", min=0, help="How many edits of 1 KiB, one after another.")] = 200,
+    files: Annotated[int, typer.Option("--files", min=0, help="How many files of 4 KiB, eight at a time.")] = 1000,
+    large: Annotated[int, typer.Option("--large", metavar="MIB", min=0, help="The size of one large file.")] = 64,
+    as_json: Annotated[bool, typer.Option("--json", help="For programs.")] = False,
+    data: Data = DATA,
+    config: MaybeSettings = None,
+) -> None:
+    """Measure how long changes take in this cluster, in a directory of its own that is removed again."""
+    from onefold.bench import run
+    from onefold.find import find
+
+    raise typer.Exit(run(find(config, data), edits, files, large, as_json))
+
+
+@app.command()
 def completion(
     shell: Annotated[
         Optional[str],  # noqa: UP045
