@@ -175,7 +175,7 @@ class History(msgspec.Struct, frozen=True):
 
 
 class StrayTold(msgspec.Struct, frozen=True):
-    """Bytes of `node`'s folder that were kept aside. `kept_at`: seconds since 1970."""
+    """What of `node`'s folder was kept aside, and why. `path` is where it stood. `kept_at`: seconds since 1970."""
 
     id: str
     node: str
@@ -183,13 +183,16 @@ class StrayTold(msgspec.Struct, frozen=True):
     href: str
     size: int
     kept_at: float
+    kind: EntryKind = "file"
+    reason: str = ""
 
 
 class StraysTold(msgspec.Struct, frozen=True):
-    """`missing` names the nodes that did not answer."""
+    """Newest first. `missing` names the nodes that did not answer; so many older ones are `omitted`."""
 
     strays: tuple[StrayTold, ...]
     missing: tuple[str, ...] = ()
+    omitted: int = 0
 
 
 class ChangeTold(msgspec.Struct, frozen=True):

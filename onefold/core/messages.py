@@ -320,10 +320,19 @@ class StrayPart(msgspec.Struct, frozen=True, tag="stray-part"):
 
 
 class RestoreStray(msgspec.Struct, frozen=True, tag="restore-stray"):
-    """Write it to where it stood, or `to`, and drop it. Answer: `Flushed`."""
+    """Write it to where it stood, or `to`, and drop it. Answer: `StrayRestored`."""
 
     id: str
     to: bytes | None
+
+
+class StrayRestored(msgspec.Struct, frozen=True, tag="stray-restored"):
+    """It is committed at `path`, all of it by the entry `index`; `version` is that of what stands at the path."""
+
+    path: bytes
+    version: int
+    index: int
+    size: int
 
 
 class Denied(msgspec.Struct, frozen=True, tag="denied"):
@@ -380,6 +389,7 @@ Message = (
     | ReadStray
     | StrayPart
     | RestoreStray
+    | StrayRestored
     | DropStray
     | Denied
     | Refused
