@@ -36,7 +36,7 @@ from onefold.node.sweep import Sweeper
 from onefold.node.trim import Trimmer, trim_point
 from onefold.node.trust import Trust
 from onefold.node.waiting import insist
-from onefold.ports import Hint, Leader
+from onefold.ports import Hint, Leader, Traffic
 
 DIGESTS_TOLD = 16
 DRAIN_SECONDS = 1.0
@@ -505,6 +505,28 @@ class Node:
     def _is_ready(self) -> bool:
         known = self._joined and self._catalogue.seeded and bool(self._leader())
         return known and self.trust.sound and not self._stopping
+
+    @property
+    def traffic(self) -> Traffic:
+        return self._ports.peers.traffic
+
+    @property
+    def stored_bytes(self) -> int:
+        """See `ports.Log`."""
+        return self._ports.log.stored_bytes
+
+    def unready(self) -> str:
+        """Why nobody should rely on this node's folder just now; "" when everybody may."""
+        if self._stopping:
+            return "it is stopping"
+        if not self.trust.sound:
+            return "its catalogue cannot be trusted"
+        leader = self._leader()
+        if not leader or not (leader == self.who.name or self._says_that_it_leads(leader)):
+            return "it reaches nobody that leads"
+        if not self._is_ready() or self.catch_up.progress() or self.placer.progress():
+            return "its folder is not yet what the others have"
+        return ""
 
     def _problems(self) -> list[Problem]:
         found = [*self._ports.log.problems(), *self._ports.watcher.problems(), *self._ports.peers.problems()]

@@ -12,6 +12,7 @@ from onefold.core.messages import Arrived, Problem, Recent, Report
 from onefold.core.model import ROOT, Move, Pack, Put, Remove
 from onefold.core.paths import show
 from onefold.core.views import RowView
+from onefold.node.measure import Timings
 from onefold.node.waiting import happened
 from onefold.ports import Clock, Peers
 
@@ -36,6 +37,8 @@ class Reporter:
         self.reports: dict[str, Report] = {}
         self.recent: OrderedDict[int, Recent] = OrderedDict()
         self._since: dict[int, float] = {}
+        self.timings = Timings()
+        """From the first sign of an edit until it was everywhere, as the leader saw it."""
 
     def change(self) -> None:
         """Something is different that peers should know before the next heartbeat."""
@@ -53,6 +56,10 @@ class Reporter:
     def own(self) -> Report:
         """What this node says of itself now."""
         return self._make()
+
+    def known(self) -> list[Report]:
+        """What every live node says of itself, this one first."""
+        return [self._make(), *(self.reports[node] for node in sorted(self.reports))]
 
     def arrive(self, index: int) -> None:
         """This node's folder is in place at `index`."""
@@ -89,8 +96,9 @@ class Reporter:
         everywhere = min([own, *(report.in_place for report in self.reports.values())])
         now = self._clock.now()
         for index in [index for index in self._since if index <= everywhere]:
-            took = (now - self._since.pop(index)) * 1e3
-            self.recent[index] = msgspec.structs.replace(self.recent[index], everywhere_ms=round(took, 2))
+            took = now - self._since.pop(index)
+            self.timings.add(took)
+            self.recent[index] = msgspec.structs.replace(self.recent[index], everywhere_ms=round(took * 1e3, 2))
 
 
 def brief(problems: list[Problem]) -> list[Problem]:
