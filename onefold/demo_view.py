@@ -14,7 +14,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, NamedTuple, Protocol, Self
 
-from onefold.core.messages import STANDBY, Problem, Progress, Recent, Report
+from onefold.core.messages import STANDBY, HookState, Problem, Progress, Recent, Report
 from onefold.core.paths import show
 
 if TYPE_CHECKING:
@@ -261,6 +261,17 @@ def progress(of: Progress) -> str:
     full = of.done * BAR_CELLS // max(of.total, 1)
     numbers = f"{of.done:,} of {of.total:,} files" if of.what == "files" else f"{of.what}, {of.done:,} of {of.total:,}"
     return f"catching up {'█' * full}{'░' * (BAR_CELLS - full)} {numbers}"
+
+
+def hook_line(hook: HookState) -> str:
+    """How a hook is, and how it ran last."""
+    now = "is running" if hook.running else "waits for its changes to rest" if hook.waiting else ""
+    ran = ""
+    if hook.last is not None:
+        when = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(hook.last.began))
+        how = hook.last.failure or "done"
+        ran = f"ran at {when} for {hook.last.seconds:.1f} s, {how}"
+    return f"the hook {hook.name} {'; '.join(part for part in (now, ran) if part) or 'has not run yet'}"
 
 
 def _state(node: Seen) -> str:

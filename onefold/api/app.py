@@ -11,7 +11,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from onefold.api import cluster, health, metrics
+from onefold.api import cluster, events, health, metrics
 from onefold.api.gate import Gate
 from onefold.api.operation import Operation
 from onefold.api.problem import ApiError, api_error, http_error, onefold_error, unforeseen
@@ -19,7 +19,7 @@ from onefold.api.requests import Counted, note_operation
 from onefold.api.service import Service
 from onefold.errors import OnefoldError
 
-OPERATIONS: tuple[Operation, ...] = (*cluster.OPERATIONS, *health.OPERATIONS, *metrics.OPERATIONS)
+OPERATIONS: tuple[Operation, ...] = (*cluster.OPERATIONS, *events.OPERATIONS, *health.OPERATIONS, *metrics.OPERATIONS)
 
 
 def build(service: Service) -> Starlette:

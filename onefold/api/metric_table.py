@@ -220,6 +220,6 @@ METRICS = (
         "gauge",
         (),
         "Who follows the events of this node.",
-        lambda look: [((), look.service.requests.streams)],
+        lambda look: [((), look.service.feed.following)],
     ),
 )

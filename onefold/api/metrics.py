@@ -84,8 +84,8 @@ def documentation() -> str:
     lines += [
         "",
         f"Histograms have buckets up to {bounds} seconds.",
-        "The usual `process_…` metrics (memory, processor time, open files, start) are there as well. Counters begin at 0",
-        "with the process, and with each life of the node in it.",
+        "The usual `process_…` metrics (memory, processor time, open files, start) are there as well. Counters",
+        "begin at 0 with the process, and with each life of the node in it.",
         "",
     ]
     return "\n".join(lines)

@@ -22,7 +22,6 @@ class Requests:
         self.timings: dict[str, Timings] = {}
         self.received = 0
         self.sent = 0
-        self.streams = 0
 
     def add(self, method: str, operation: str, status: int, seconds: float) -> None:
         self.answers[method if operation != OTHER else OTHER, operation, status] += 1
