@@ -97,7 +97,8 @@ def _short_rows(sentences: Iterable[Said], known: dict[str, dict[str, str]]) -> 
 
 
 def _sentence(clause: str) -> str:
-    return clause[:1].upper() + clause[1:].rstrip(".") + "." if clause else ""
+    end = "" if clause.endswith(("?", ".")) else "."
+    return clause[:1].upper() + clause[1:] + end if clause else ""
 
 
 def _cell(text: str) -> str:
