@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# Build the documentation site into site/: open site/index.html. Broken links are errors. Its generated pages are made by
-# scripts/write_docs.py. Arguments go to `mkdocs build`; `./scripts/docs.sh --serve` serves it, and follows edits.
+# Build the documentation site into site/: open site/index.html, or serve that directory, and it can be searched, too.
+# Broken links are errors. Its generated pages are made by scripts/write_docs.py. Arguments go to `mkdocs build`;
+# `./scripts/docs.sh --serve` serves it, and follows edits.
 set -euo pipefail
 cd "$(dirname "$(readlink -f "$0")")/.."
 # shellcheck source=scripts/setup.sh
