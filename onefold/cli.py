@@ -45,16 +45,22 @@ NodeName = Annotated[str, typer.Argument(metavar="NODE", help="The node's name."
 Seconds = Annotated[float, typer.Option("--timeout", metavar="SECONDS", min=0.0, help="How long to wait.")]
 
 
-@app.callback()
-def onefold(
-    version: Annotated[bool, typer.Option("--version", is_eager=True, help="Print the version, and end.")] = False,
-) -> None:
-    """One folder, every machine, always identical."""
-    if version:
+def print_version(asked: bool) -> None:
+    """Before a command is missed: there need not be one."""
+    if asked:
         from onefold import __version__
 
         typer.echo(__version__)
         raise typer.Exit
+
+
+@app.callback()
+def onefold(
+    version: Annotated[
+        bool, typer.Option("--version", is_eager=True, callback=print_version, help="Print the version, and end.")
+    ] = False,
+) -> None:
+    """One folder, every machine, always identical."""
 
 
 @demo_app.callback()
