@@ -10,11 +10,13 @@ from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from onefold.api import cluster, events, files, health, metrics, past, strays
+from onefold.api.connection import HEADERS_BYTES_MAX
 from onefold.api.gate import Gate
 from onefold.api.operation import Operation
-from onefold.api.problem import ApiError, api_error, http_error, onefold_error, unforeseen
+from onefold.api.problem import ApiError, api_error, http_error, onefold_error, respond, unforeseen
 from onefold.api.requests import Counted, note_operation
 from onefold.api.service import Service
 from onefold.errors import OnefoldError
@@ -42,8 +44,22 @@ def build(service: Service) -> Starlette:
         OnefoldError: onefold_error,
         Exception: unforeseen,
     }
-    counted = Middleware(Counted, requests=service.requests)
-    return Starlette(routes=routes, exception_handlers=handlers, middleware=[counted])
+    middleware = [Middleware(Counted, requests=service.requests), Middleware(_Brief)]
+    return Starlette(routes=routes, exception_handlers=handlers, middleware=middleware)
+
+
+class _Brief:
+    """ASGI middleware that refuses long headers. The protocol stops reading them only once it has to wait for more."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        size = len(scope["raw_path"]) + len(scope["query_string"]) + sum(len(k) + len(v) for k, v in scope["headers"])
+        app = self._app
+        if size > HEADERS_BYTES_MAX:
+            app = respond(431, f"the headers are longer than {HEADERS_BYTES_MAX} bytes", "send less")
+        await app(scope, receive, send)
 
 
 def _guarded(operation: Operation, service: Service, gate: Gate) -> Callable[[Request], Awaitable[Response]]:
