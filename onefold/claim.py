@@ -150,22 +150,27 @@ def _node_folder_in(folder: Path) -> Path | None:
 
 def check_certificates(config: Config) -> None:
     """Raises `OperatorError` unless every certificate and key can be read. What they say is checked by the node."""
-    for table, tls in (("tls", config.tls), ("etcd", config.etcd.tls)):
-        for setting, file in zip(tls._fields, tls, strict=True):
-            try:
-                with open(file, "rb"):
-                    pass
-            except OSError as error:
-                raise OperatorError(
-                    f"cannot read {file} ({error.strerror})",
-                    f"have the cluster's authority issue it, or mend `{table}.{setting}` in {config.path}",
-                ) from error
+    files = {f"tls.{name}": file for name, file in config.tls._asdict().items()}
+    files |= {f"etcd.{name}": file for name, file in config.etcd.tls._asdict().items()}
+    if config.api.enabled:
+        files |= {"api.cert": config.api.cert, "api.key": config.api.key}
+    for setting, file in files.items():
+        try:
+            with open(file, "rb"):
+                pass
+        except OSError as error:
+            raise OperatorError(
+                f"cannot read {file} ({error.strerror})",
+                f"have the cluster's authority issue it, or mend `{setting}` in {config.path}",
+            ) from error
 
 
 def check_ports(config: Config) -> None:
     """Raises `OperatorError` unless every port that this node will listen on can be had."""
     for offset, what in enumerate(PORTS if config.runs_etcd else PORTS[:2]):
         check_port(config.listen.plus(offset), f"for {what}", f"change `listen` in {config.path}")
+    if config.api.enabled:
+        check_port(config.api.listen, "for the API", f"change `api.listen` in {config.path}")
 
 
 def check_port(address: Address, what: str, fix: str) -> None:

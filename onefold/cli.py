@@ -11,7 +11,6 @@ import typer
 from onefold.errors import OnefoldError
 
 app = typer.Typer(
-    help="One folder, every machine, always identical.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -22,22 +21,39 @@ leader_app = typer.Typer(help="Who leads.", no_args_is_help=True)
 app.add_typer(demo_app, name="demo")
 app.add_typer(leader_app, name="leader")
 
-DATA = Path("data")
-Data = Annotated[Path, typer.Option("--data", metavar="DIR", help="The demo's directory.")]
+DEMO = Path("data")
+DemoData = Annotated[Path, typer.Option("--data", metavar="DIR", help="The demo's directory.")]
+DATA = None
+Data = Annotated[
+    Optional[Path],  # noqa: UP045 (typer reads the annotation at run time)
+    typer.Option("--data", metavar="DIR", help="A demo's directory."),
+]
 Settings = Annotated[Path, typer.Option("--config", metavar="FILE", help="The node's settings (docs/settings.md).")]
 MaybeSettings = Annotated[
     Optional[Path],  # noqa: UP045 (typer reads the annotation at run time)
-    typer.Option("--config", metavar="FILE", help="A node's settings, instead of --data."),
+    typer.Option("--config", metavar="FILE", help="A node's settings. [default: see docs/commands.md]"),
 ]
 NodeName = Annotated[str, typer.Argument(metavar="NODE", help="The node's name.")]
 Seconds = Annotated[float, typer.Option("--timeout", metavar="SECONDS", min=0.0, help="How long to wait.")]
+
+
+@app.callback()
+def onefold(
+    version: Annotated[bool, typer.Option("--version", is_eager=True, help="Print the version, and end.")] = False,
+) -> None:
+    """One folder, every machine, always identical."""
+    if version:
+        from onefold import __version__
+
+        typer.echo(__version__)
+        raise typer.Exit
 
 
 @demo_app.callback()
 def demo(
     context: typer.Context,
     nodes: Annotated[Optional[int], typer.Option("--nodes", help="How many nodes, 1 to 9. [default: 3]")] = None,  # noqa: UP045
-    data: Data = DATA,
+    data: DemoData = DEMO,
     base_port: Annotated[
         Optional[int],  # noqa: UP045
         typer.Option("--base-port", help="node1's first port; each node takes ten. [default: 7400]"),
@@ -57,7 +73,7 @@ def demo(
 
 
 @demo_app.command("stop")
-def demo_stop(node: NodeName, data: Data = DATA) -> None:
+def demo_stop(node: NodeName, data: DemoData = DEMO) -> None:
     """Stop a node of the running demo, in order."""
     from onefold.demo_control import stop
 
@@ -65,7 +81,7 @@ def demo_stop(node: NodeName, data: Data = DATA) -> None:
 
 
 @demo_app.command("start")
-def demo_start(node: NodeName, data: Data = DATA) -> None:
+def demo_start(node: NodeName, data: DemoData = DEMO) -> None:
     """Start a node of the running demo again, and wait until it is up."""
     from onefold.demo_control import start
 
@@ -75,7 +91,7 @@ def demo_start(node: NodeName, data: Data = DATA) -> None:
 @demo_app.command("kill")
 def demo_kill(
     node: NodeName,
-    data: Data = DATA,
+    data: DemoData = DEMO,
     node_only: Annotated[bool, typer.Option("--node-only", help="Only the node process; its etcd lives on.")] = False,
 ) -> None:
     """Kill a node (kill -9 of supervisor, etcd and node), as the death of its machine would."""
@@ -123,8 +139,9 @@ def status(
 ) -> None:
     """How every node is. Fails if none answers."""
     from onefold import status as of
+    from onefold.find import find
 
-    cluster = of.cluster(of.settings(config, data))
+    cluster = of.cluster(find(config, data))
     typer.echo(of.as_json(cluster)) if as_json else of.show(cluster)
     of.require_answer(cluster)
 
@@ -133,8 +150,9 @@ def status(
 def wait(data: Data = DATA, config: MaybeSettings = None, timeout: Seconds = 60.0) -> None:
     """Wait until everything written before is in place on every live node."""
     from onefold import status as of
+    from onefold.find import find
 
-    of.wait(of.settings(config, data), timeout)
+    of.wait(find(config, data), timeout)
 
 
 @app.command()
@@ -145,10 +163,10 @@ def verify(
     config: MaybeSettings = None,
 ) -> None:
     """Read everything again on every live node, and name each difference. Fails (1) if there are any left."""
-    from onefold import status as of
+    from onefold.find import find
     from onefold.verify import run
 
-    raise typer.Exit(run(of.settings(config, data), repair, as_json))
+    raise typer.Exit(run(find(config, data), repair, as_json))
 
 
 @app.command()
@@ -159,8 +177,9 @@ def confirm(
 ) -> None:
     """Confirm that what was gone from NODE's folder when it started was meant to go: it is removed everywhere."""
     from onefold import status as of
+    from onefold.find import find
 
-    name, removals = of.confirm(of.settings(config, data), node)
+    name, removals = of.confirm(find(config, data), node)
     if removals:
         typer.echo(f"{removals} files and directories that are gone from the folder of {name} are removed everywhere")
     else:
@@ -171,8 +190,9 @@ def confirm(
 def leader_show(data: Data = DATA, config: MaybeSettings = None) -> None:
     """Print the leader's name."""
     from onefold import status as of
+    from onefold.find import find
 
-    cluster = of.cluster(of.settings(config, data))
+    cluster = of.cluster(find(config, data))
     of.require_answer(cluster)
     typer.echo(of.require_leader(cluster))
 
@@ -181,8 +201,9 @@ def leader_show(data: Data = DATA, config: MaybeSettings = None) -> None:
 def leader_move(node: NodeName, data: Data = DATA, config: MaybeSettings = None) -> None:
     """Make NODE the leader."""
     from onefold import status as of
+    from onefold.find import find
 
-    moved = of.move(of.settings(config, data), node)
+    moved = of.move(find(config, data), node)
     typer.echo(f"{moved.leader} leads (term {moved.term})")
 
 

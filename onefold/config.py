@@ -19,10 +19,15 @@ from onefold.settings import BY_NAME, DERIVED, REQUIRED, SETTINGS, TABLES, Setti
 ADMIN = "admin"
 """The name in the certificate of whoever runs `status`, `wait` and the demo's view; no node may have it."""
 
+PORT_MAX = 65_535
+WILDCARDS = frozenset(("0.0.0.0", "::"))  # noqa: S104
+"""Hosts that stand for all addresses of this machine."""
 NAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?", re.ASCII)
 NAME_RULE = "use 1 to 63 letters, digits and dashes, no dash at either end"
 PORTS = ("peers", "content between peers", "etcd's clients", "etcd's peers")
-"""What each of a node's consecutive ports is for, from the one in `listen` on."""
+"""What each of a node's consecutive ports is for, from the one in `listen` on. They are dialled by other members."""
+API_PORT = len(PORTS)
+"""The port after those is the users' API's, unless `api.listen` says otherwise. Nobody else's settings depend on it."""
 
 
 class Address(NamedTuple):
@@ -67,6 +72,17 @@ class Etcd(NamedTuple):
     entries_kept: int
 
 
+class Api(NamedTuple):
+    """The users' listener: HTTPS with bearer tokens, and no certificates of clients."""
+
+    enabled: bool
+    listen: Address
+    cert: Path
+    key: Path
+    body_bytes_max: int
+    connections_max: int
+
+
 class Config(NamedTuple):
     """All settings of one node; paths absolute. `path` is the file they came from."""
 
@@ -84,6 +100,7 @@ class Config(NamedTuple):
     log_level: str
     tls: Tls
     etcd: Etcd
+    api: Api
     members: tuple[Member, ...]
 
     @property
@@ -153,7 +170,7 @@ def _derive(read: _Reader, values: dict[str, Any], members: tuple[Member, ...], 
     folder: Path = values["folder"]
     state: Path = given("state", folder.parent / ".onefold" / me.name)
     listen: Address = given("listen", me.address)
-    if listen.port != me.address.port or listen.host not in (me.address.host, "0.0.0.0", "::"):  # noqa: S104
+    if listen.port != me.address.port or listen.host not in (me.address.host, *WILDCARDS):
         raise read.wrong(
             "listen", f"is {listen}, but the members reach {me.name} at {me.address}", "make both the same"
         )
@@ -184,8 +201,42 @@ def _derive(read: _Reader, values: dict[str, Any], members: tuple[Member, ...], 
         listen=listen,
         tls=tls,
         etcd=etcd,
+        api=_derive_api(read, values, listen, tls, members, me),
         members=members,
         **{name: values[name] for name in plain},
+    )
+
+
+def _derive_api(
+    read: _Reader, values: dict[str, Any], listen: Address, tls: Tls, members: tuple[Member, ...], me: Member
+) -> Api:
+    at: Address = listen.plus(API_PORT) if values["api.listen"] is DERIVED else values["api.listen"]
+    cert, key = values["api.cert"], values["api.key"]
+    if (cert is DERIVED) != (key is DERIVED):
+        missing = "api.cert" if cert is DERIVED else "api.key"
+        raise read.wrong(missing, "is missing", "give both the API's certificate and its key, or neither")
+    if values["api.enabled"]:
+        if at.port > PORT_MAX:
+            raise read.wrong("api.listen", f"would have port {at.port}", "set it, or choose a lower port for `listen`")
+        for member in members:
+            listened = {member.address.host, listen.host} if member is me else {member.address.host}
+            here = at.host in listened or (
+                member.address.host == me.address.host and not WILDCARDS.isdisjoint({at.host, *listened})
+            )
+            taken = at.port - member.address.port
+            if here and 0 <= taken < len(PORTS):
+                raise read.wrong(
+                    "api.listen",
+                    f"is {at}, which is a port of {member.name} (for {PORTS[taken]})",
+                    "set another one, or keep the members five ports apart",
+                )
+    return Api(
+        values["api.enabled"],
+        at,
+        tls.cert if cert is DERIVED else cert,
+        tls.key if key is DERIVED else key,
+        values["api.body_bytes_max"],
+        values["api.connections_max"],
     )
 
 
@@ -265,6 +316,8 @@ class _Reader:
                     raise self.wrong(setting.name, "is empty", f"give {wanted(setting)}")
             case "address":
                 return self._address(setting, raw, len(PORTS))
+            case "endpoint":
+                return self._address(setting, raw, 1)
             case "addresses":
                 return tuple(self._address(setting, each, 1) for each in raw)
         return raw

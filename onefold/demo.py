@@ -15,8 +15,8 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from onefold.admin import Client
 from onefold.claim import check_ports
-from onefold.client import Client
 from onefold.config import Config
 from onefold.core.messages import Ask, Cluster, Report
 from onefold.demo_control import STOP_SECONDS, UP
@@ -24,6 +24,7 @@ from onefold.demo_dir import Wanted, control, meta, prepare
 from onefold.demo_view import Seen, View, new_view
 from onefold.errors import OnefoldError, OperatorError, PeerError, UserError
 from onefold.process import Process
+from onefold.roster import SECRET
 
 ASK_SECONDS = 1.0
 STARTING_POLL_SECONDS = 0.1
@@ -203,6 +204,7 @@ class Demo:
                 self._view.say(f"starting {len(self._nodes)} nodes in {self._data}")
                 for node in self._nodes.values():
                     node.start(self._wake)
+                self._view.say(self._page())
                 return await self._watch()
             finally:
                 self._view.say("stopping")
@@ -211,6 +213,10 @@ class Demo:
                     node.terminate()
                 for node in self._nodes.values():
                     node.stop()
+
+    def _page(self) -> str:
+        first = next(iter(self._nodes.values())).config
+        return f"the page of {first.name} is https://{first.api.listen}/, and its token in {meta(self._data) / SECRET}"
 
     async def _watch(self) -> int:
         while not self._ending:

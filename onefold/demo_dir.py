@@ -13,8 +13,11 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from onefold.atomic import replace_file
 from onefold.certify import certify_node, open_authority
-from onefold.config import Address, Config, load
+from onefold.config import ADMIN, Address, Config, load
+from onefold.core.roster import Role, Roster, with_token
 from onefold.errors import BadSetting, OperatorError, UserError
+from onefold.roster import FILE as ROSTER
+from onefold.roster import SECRET, new_secret, save
 
 if TYPE_CHECKING:
     from onefold.edge.tls import Authority
@@ -53,6 +56,11 @@ def voters(nodes: int) -> int:
 
 def meta(data: Path) -> Path:
     return data / ".onefold"
+
+
+def exists(data: Path) -> bool:
+    """Whether there is a demo in `data`."""
+    return (meta(data) / "demo.json").exists()
 
 
 def control(data: Path) -> Path:
@@ -98,7 +106,8 @@ def prepare(data: Path, wanted: Wanted) -> tuple[Config, ...]:
             replace_file(meta(data) / "demo.json", f"{json.dumps(made._asdict())}\n".encode())
         _same(data, made, wanted)
         authority = open_authority(meta(data) / "authority")
-        return tuple(_node(data, made, number, authority) for number in range(1, made.nodes + 1))
+        token = _token(data)
+        return tuple(_node(data, made, number, authority, token) for number in range(1, made.nodes + 1))
     except OSError as error:
         raise OperatorError(
             f"cannot write {error.filename or data} ({error.strerror})",
@@ -130,7 +139,7 @@ def _same(data: Path, made: Made, wanted: Wanted) -> None:
             )
 
 
-def _node(data: Path, made: Made, number: int, authority: Authority) -> Config:
+def _node(data: Path, made: Made, number: int, authority: Authority, token: str) -> Config:
     name = f"node{number}"
     settings = _settings(data, name)
     (data / name).mkdir(exist_ok=True)
@@ -139,7 +148,19 @@ def _node(data: Path, made: Made, number: int, authority: Authority) -> Config:
         replace_file(settings, _toml(data, made, number).encode())
     config = load(settings)
     certify_node(authority, name, HOST, made.folder_id, config.tls)
+    if not (config.state / SECRET).exists():
+        if not (config.state / ROSTER).exists():
+            save(config.state, with_token(Roster(), ADMIN, Role.ADMIN.name.lower(), token))
+        replace_file(config.state / SECRET, f"{token}\n".encode(), 0o600)
     return config
+
+
+def _token(data: Path) -> str:
+    """The secret with which the demo's page and API are used, made if there is none."""
+    file = meta(data) / SECRET
+    if not file.exists():
+        replace_file(file, f"{new_secret()}\n".encode(), 0o600)
+    return file.read_text().strip()
 
 
 def _toml(data: Path, made: Made, number: int) -> str:

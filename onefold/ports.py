@@ -13,6 +13,7 @@ import msgspec
 from onefold.core.messages import Message, Problem
 from onefold.core.model import Action, BaseRow, Id, Observed, Result, Row, Unknown
 from onefold.core.paths import RelPath
+from onefold.core.roster import Roster, Standing
 from onefold.core.rows import Last, Rows
 from onefold.core.views import BaseView
 
@@ -460,3 +461,25 @@ class BaseStore(BaseView, Protocol):
     def close_intents(self) -> None:
         """What was intended is done and in the rows: in the transaction that puts those."""
         ...
+
+
+# ---------------------------------------------------------------------------------------------------- the roster
+
+
+class RosterStore(Protocol):
+    """The cluster's roster: one document, replaced by compare-and-set. Whatever asks raises `LogUnavailable` when no
+    majority answered in time; asking again is safe."""
+
+    async def read(self) -> Standing:
+        """As it stands now; linearizable."""
+        ...
+
+    async def replace(self, roster: Roster, revision: int) -> bool:
+        """Put `roster` where the one of `revision` (0: none) stands; False when another has taken its place."""
+        ...
+
+    def follow(self) -> AsyncIterator[Standing]:
+        """The roster, and then each later one, for ever. Of several in a row only the last may be told."""
+        ...
+
+    async def close(self) -> None: ...

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
+import functools
 import gc
 import logging
 import os
@@ -20,8 +21,10 @@ import structlog
 import uvloop
 
 from onefold import linux
+from onefold.api.server import ApiServer
+from onefold.api.service import Service
 from onefold.claim import check_standing, locked_folder
-from onefold.config import Config
+from onefold.config import ADMIN, Config
 from onefold.core import wire
 from onefold.core.catalogue import Catalogue
 from onefold.core.messages import Problem
@@ -36,17 +39,15 @@ from onefold.edge.objects import ObjectStore
 from onefold.edge.recent import RecentContents
 from onefold.edge.scan import FolderScanner
 from onefold.edge.strays import Strays
-from onefold.edge.tls import TlsFiles, check_own, peer_name
+from onefold.edge.tls import check_own, peer_name
 from onefold.edge.transfer import PeerNetwork
 from onefold.edge.watch import InotifyWatcher
 from onefold.errors import Bug, DiskTrouble, OnefoldError
 from onefold.node.given import Identity, Ports
 from onefold.node.loop import CatalogueGivenUp, Node, Renewed
 from onefold.ports import PeerHandler
+from onefold.roster import RosterCopy, endpoints, store
 from onefold.standby import Contexts, stand_by
-
-ETCD_CLIENT = 2
-"""Of a node's four ports, that of its etcd member's clients."""
 
 MACHINE = frozenset(
     (
@@ -144,13 +145,14 @@ async def _run(config: Config, contexts: Contexts, suspicious: bool) -> bool:
         node = asyncio.create_task(process.node.run(process.unplaced()))
         stop = asyncio.create_task(ending.wait())
         watch = asyncio.create_task(process.watch_folder())
-        await asyncio.wait((node, stop, watch), return_when=asyncio.FIRST_COMPLETED)
+        roster = asyncio.create_task(process.roster.run())
+        await asyncio.wait((node, stop, watch, roster), return_when=asyncio.FIRST_COMPLETED)
         if stop.done() and not node.done() and not watch.done():
             await process.node.stop()
-        for task in (node, stop, watch):
+        for task in (node, stop, watch, roster):
             task.cancel()
         try:
-            for end in await asyncio.gather(watch, node, return_exceptions=True):
+            for end in await asyncio.gather(watch, node, roster, return_exceptions=True):
                 _raise(end)
             await process.ended_in_order()
         except Renewed as end:
@@ -271,24 +273,25 @@ class _Process:
         catalogue = Catalogue(self._catalogue, stored.index, stored.digest, stored.files, stored.seeded)
         self.node = Node(who, ports, catalogue, self._base.joined, stored.durable, self._base.count())
         self._peers.handler = self.node.answerer
+        self._rosters = store(config)
+        self.roster = RosterCopy(state, self._rosters, lambda roster: None)
+        ask = functools.partial(self.node.answerer.answer, ADMIN)
+        service = Service(config, ask, lambda: self.roster.roster, self.node)
+        self._api = ApiServer(service) if config.api.enabled else None
 
     def _open_log(self) -> EtcdLog:
         config = self._config
-        if config.etcd.endpoints:
-            addresses, tls = list(config.etcd.endpoints), config.etcd.tls
-        else:
-            own_first = sorted(config.voters, key=lambda member: member.name != config.name)
-            addresses, tls = [member.address.plus(ETCD_CLIENT) for member in own_first], config.tls
-        endpoints = [f"https://{address}" for address in addresses]
-        files = TlsFiles(tls.ca, tls.cert, tls.key)
+        urls, files = endpoints(config)
         ours = config.runs_etcd
-        return EtcdLog(endpoints, config.folder_id, config.name, files, ours=ours, quota_bytes=QUOTA_BYTES)
+        return EtcdLog(urls, config.folder_id, config.name, files, ours=ours, quota_bytes=QUOTA_BYTES)
 
     async def start(self) -> None:
         """Put the folder in order after whatever ended the last run, and open the doors."""
         done = self._materialiser.recover(self._base.intents(), self._base, self._catalogue)
         self.node.placer.recovered(done)
         await self._peers.start()
+        if self._api is not None:
+            await self._api.start()
 
     def unplaced(self) -> Iterator[Id]:
         return self._base.differences(self._catalogue)
@@ -310,8 +313,11 @@ class _Process:
                 )
 
     async def close(self) -> None:
+        if self._api is not None:
+            await self._api.close()
         await self._peers.close()
         await self._log.close()
+        await self._rosters.close()
         # A thread of ours may still be at work by descriptors that are closed next.
         await asyncio.get_running_loop().shutdown_default_executor()
         self._opened.close()

@@ -15,7 +15,7 @@ DERIVED = object()
 
 class Setting(NamedTuple):
     """One setting. `name` holds its table (`etcd.heartbeat_ms`, `members.address`); `least` and `most` bound numbers;
-    `kind` is one of those in `KINDS`."""
+    `kind` is one of those in `KINDS`; an `address` is the first of a node's ports, an `endpoint` just one."""
 
     name: str
     kind: str
@@ -33,6 +33,7 @@ KINDS = {
     "text": "text",
     "path": "a path",
     "address": 'an address "host:port"',
+    "endpoint": 'an address "host:port"',
     "addresses": 'a list of addresses "host:port"',
     "choice": "a choice",
     "switch": "true or false",
@@ -55,7 +56,8 @@ SETTINGS = (
         "address",
         DERIVED,
         "Where this node listens. It uses four consecutive ports: this one for peers, the next for content between "
-        "peers, the third for etcd's clients, the fourth for etcd's peers.",
+        "peers, the third for etcd's clients, the fourth for etcd's peers. The one after them is the API's, unless "
+        "`api.listen` says otherwise.",
         default_text="its `address` in `members`",
     ),
     Setting(
@@ -146,6 +148,41 @@ SETTINGS = (
         unit="entries",
         least=100,
         most=100_000,
+    ),
+    Setting("api.enabled", "switch", True, "Whether this node serves the HTTP API and the web page."),
+    Setting(
+        "api.listen",
+        "endpoint",
+        DERIVED,
+        "Where it serves them, over TLS.",
+        default_text="the host of `listen`, and its port plus 4",
+    ),
+    Setting(
+        "api.cert",
+        "path",
+        DERIVED,
+        "The certificate to show there, with those that lead to its authority: one that browsers know, say. With "
+        "`api.key`, or neither.",
+        default_text="`tls.cert`",
+    ),
+    Setting("api.key", "path", DERIVED, "Its private key.", default_text="`tls.key`"),
+    Setting(
+        "api.body_bytes_max",
+        "number",
+        10 << 30,
+        "The largest file that the API takes.",
+        unit="bytes",
+        least=1,
+        most=1 << 40,
+    ),
+    Setting(
+        "api.connections_max",
+        "number",
+        200,
+        "How many connections the API serves at once.",
+        unit="connections",
+        least=1,
+        most=10_000,
     ),
     Setting("members.name", "name", REQUIRED, "A node's name."),
     Setting("members.address", "address", REQUIRED, "Where the other nodes reach it: the first of its four ports."),

@@ -8,6 +8,7 @@ be unmounted, checked, and mounted again.
 from __future__ import annotations
 
 import asyncio
+import functools
 import signal
 import ssl
 from pathlib import Path
@@ -15,8 +16,10 @@ from typing import NamedTuple, cast
 
 import structlog
 
+from onefold.api.server import ApiServer
+from onefold.api.service import Service
 from onefold.claim import check_standing
-from onefold.config import Config
+from onefold.config import ADMIN, Config
 from onefold.core.messages import STANDBY, Ask, Cluster, Message, Problem, Report
 from onefold.core.wire import RULES
 from onefold.disk import check_room
@@ -25,6 +28,7 @@ from onefold.edge.transfer import PeerNetwork
 from onefold.errors import DiskTrouble, PeerAway
 from onefold.node.waiting import happened
 from onefold.ports import Objects
+from onefold.roster import load
 
 CHECK_SECONDS = 1.0
 
@@ -69,8 +73,12 @@ async def stand_by(config: Config, contexts: Contexts, problem: Problem, seconds
         bystander,
         problem,
     )
+    service = Service(config, functools.partial(bystander.answer, ADMIN), functools.partial(load, config.state))
+    api = ApiServer(service) if config.api.enabled else None
     try:
         await peers.start()
+        if api is not None:
+            await api.start()
         until = loop.time() + seconds
         while not await happened(ending, CHECK_SECONDS):
             wrong = await asyncio.to_thread(whats_wrong, config)
@@ -81,6 +89,8 @@ async def stand_by(config: Config, contexts: Contexts, problem: Problem, seconds
                 return True
         return False
     finally:
+        if api is not None:
+            await api.close()
         await peers.close()
 
 

@@ -10,15 +10,11 @@ import asyncio
 import json
 import sys
 from collections.abc import Coroutine
-from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
-import msgspec
-
-from onefold.client import Client
-from onefold.config import Config, Member, load
+from onefold.admin import Client
+from onefold.config import Config, Member
 from onefold.core.messages import (
-    STANDBY,
     Ask,
     Cluster,
     Confirm,
@@ -31,39 +27,19 @@ from onefold.core.messages import (
     Report,
     Wait,
 )
-from onefold.demo_dir import configs
 from onefold.errors import OperatorError, PeerAway, PeerError, PeerGone, PeerRefused, UserError
+from onefold.state import State, as_data
 
 ASK_SECONDS = 3.0
 MOVE_SECONDS = 10.0
 LOOK_SECONDS = 0.2
 
 
-class State(NamedTuple):
-    """The cluster as its live nodes see it: the leader of the newest term, and each member's report (None: down).
-
-    `refused`: why a node that answers is down for us.
-    """
-
-    leader: str
-    term: int
-    nodes: dict[str, Report | None]
-    refused: dict[str, Problem]
-
-
-def settings(config: Path | None, data: Path) -> Config:
-    """The settings of one node of the cluster meant. Raises `UserError`."""
-    return load(config) if config is not None else configs(data.absolute())[0]
-
-
 def cluster(config: Config) -> State:
     """Ask every member."""
     answers = asyncio.run(_reports(config))
     reports = {name: answer if isinstance(answer, Report) else None for name, answer in answers.items()}
-    known = [report for report in reports.values() if report is not None]
-    newest = max(known, key=lambda report: report.term, default=None)
-    refused = {name: answer for name, answer in answers.items() if isinstance(answer, Problem)}
-    return State(newest.leader if newest else "", newest.term if newest else 0, reports, refused)
+    return State.of(reports, {name: answer for name, answer in answers.items() if isinstance(answer, Problem)})
 
 
 def wait(config: Config, seconds: float) -> int:
@@ -134,8 +110,7 @@ def require_leader(state: State) -> str:
 
 
 def as_json(state: State) -> str:
-    nodes = [{"name": name, **_facts(report, state.refused.get(name))} for name, report in state.nodes.items()]
-    return json.dumps({"leader": state.leader, "term": state.term, "nodes": nodes}, indent=2)
+    return json.dumps(as_data(state), indent=2)
 
 
 def show(state: State) -> None:
@@ -155,39 +130,6 @@ def show(state: State) -> None:
         return
     for row in [f"leader {state.leader or '-'} term {state.term}", *("  ".join(row) for row in rows(seen)), *lines]:
         print(row)  # noqa: T201
-
-
-def _facts(report: Report | None, refused: Problem | None) -> dict[str, Any]:
-    if report is None or report.role == STANDBY:
-        told = report.problems if report is not None else (refused,) if refused is not None else ()
-        return {
-            "role": "down" if report is None else report.role,
-            "applied": None,
-            "in_place": None,
-            "durable": None,
-            "digest": None,
-            "files": None,
-            "strays": None,
-            "mended": None,
-            "progress": None,
-            "problems": [_problem(problem) for problem in told],
-        }
-    return {
-        "role": report.role,
-        "applied": report.applied,
-        "in_place": report.in_place,
-        "durable": report.durable,
-        "digest": dict(report.digests).get(report.applied, b"").hex(),
-        "files": report.files,
-        "strays": report.strays,
-        "mended": report.mended,
-        "progress": None if report.progress is None else msgspec.structs.asdict(report.progress),
-        "problems": [_problem(problem) for problem in report.problems],
-    }
-
-
-def _problem(problem: Problem) -> dict[str, str]:
-    return {"what": problem.what, "where": problem.where, "fix": problem.fix}
 
 
 async def _with_progress(config: Config, asked: Coroutine[Any, Any, Message]) -> Message:

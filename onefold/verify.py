@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from onefold.client import Client
+from onefold.admin import Client
 from onefold.config import Config, Member
 from onefold.core.messages import Ask, BeginAnew, Cluster, Finding, Message, Verified, Verify
 from onefold.demo_view import printable

@@ -51,6 +51,20 @@ def test_a_small_file_is_enough_and_the_rest_has_defaults(make: Make, tmp_path: 
     assert (config.writers, config.preferred, config.etcd.heartbeat_ms) == ("leader", False, 100)
 
 
+def test_the_api_listens_on_the_port_after_the_others_unless_told_otherwise(make: Make, tmp_path: Path) -> None:
+    api = make(GOOD).api
+    assert (api.enabled, api.listen, api.connections_max) == (True, ("127.0.0.1", 7404), 200)
+    assert api.cert == tmp_path / ".onefold" / "a" / "tls" / "node.crt"
+    api = make(GOOD + '[api]\nlisten = "0.0.0.0:443"\ncert = "web.pem"\nkey = "web.key"\n').api
+    assert (str(api.listen), api.cert, api.key) == ("0.0.0.0:443", tmp_path / "web.pem", tmp_path / "web.key")
+
+
+def test_members_may_be_four_ports_apart_where_the_api_is_elsewhere_or_nowhere(make: Make) -> None:
+    close = GOOD.replace("7410", "7404")
+    assert not make(close + "[api]\nenabled = false\n").api.enabled
+    assert make(close + '[api]\nlisten = "127.0.0.1:7500"\n').api.listen.port == 7500
+
+
 def test_a_replica_runs_no_etcd(make: Make) -> None:
     assert not make(GOOD.replace('name = "a"\nfolder', 'name = "b"\nfolder')).runs_etcd
 
@@ -94,6 +108,12 @@ def test_a_node_may_listen_on_all_addresses(make: Make) -> None:
         ("members = 3\n" + GOOD.partition("[[")[0], "write each as [[members]]"),
         (GOOD.partition("[[")[0], "names no voter"),
         (GOOD + "[etcd]\nelection_ms = 100\n", "give at least 500"),
+        (GOOD + '[api]\nlisten = "127.0.0.1"\n', 'write "host:port"'),
+        (GOOD + '[api]\nlisten = "127.0.0.1:7403"\n', "a port of a (for etcd's peers)"),
+        (GOOD + '[api]\nlisten = "0.0.0.0:7402"\n', "a port of a (for etcd's clients)"),
+        (GOOD.replace("7410", "7404"), "a port of b (for peers)"),
+        (GOOD.replace("7400", "65532"), "`api.listen` would have port 65536"),
+        (GOOD + '[api]\ncert = "web.pem"\n', "`api.key` is missing"),
     ],
 )
 def test_what_is_wrong_is_one_sentence_with_the_fix(make: Make, text: str, says: str) -> None:
@@ -122,11 +142,11 @@ def test_docs_name_every_setting_and_are_current() -> None:
 
 
 def free_ports() -> int:
-    """The first of four ports that nobody uses, below those that the kernel gives to outgoing connections."""
+    """The first of five ports that nobody uses, below those that the kernel gives to outgoing connections."""
     for first in range(10_000 + os.getpid() % 1000 * 8, 19_000, 8):
         sockets = []
         try:
-            for port in range(first, first + 4):
+            for port in range(first, first + 5):
                 sockets.append(socket.create_server(("127.0.0.1", port)))
         except OSError:
             continue
@@ -230,3 +250,15 @@ def test_a_port_in_use_is_named_with_its_setting(config: Config) -> None:
         claim(config)
     assert f"port {config.listen.port + 1} " in str(caught.value)
     assert "`listen`" in str(caught.value)
+
+
+def test_the_ports_and_certificates_of_the_api_are_looked_at_only_if_it_is_enabled(config: Config) -> None:
+    without = config._replace(api=config.api._replace(enabled=False))
+    with socket.create_server(tuple(config.api.listen)):
+        with pytest.raises(OperatorError, match=r"for the API.*`api\.listen`"):
+            claim(config)
+        claimed(without)
+    api = config.api._replace(cert=config.path.with_name("none.pem"))
+    with pytest.raises(OperatorError, match=r"mend `api\.cert`"):
+        claim(config._replace(api=api))
+    claimed(without._replace(api=api._replace(enabled=False)))

@@ -16,9 +16,9 @@ import pytest
 from peers import free_port
 
 from onefold import disk, run
+from onefold.admin import Client
 from onefold.certify import certify_node, open_authority
 from onefold.claim import check_standing, claim, locked_folder
-from onefold.client import Client
 from onefold.config import Config, load
 from onefold.core.messages import STANDBY, Ask, Cluster, Problem, Wait
 from onefold.core.wire import RULES

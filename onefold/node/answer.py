@@ -51,6 +51,8 @@ from onefold.node.report import Reporter
 from onefold.node.scrub import Scrubber
 
 CLUSTER_SECONDS = 1.0
+SETTLE_SECONDS = 2.0
+"""How long whoever moves leadership waits for one that is just being moved."""
 
 log = structlog.get_logger()
 
@@ -190,7 +192,7 @@ class Answerer:
         return Confirmed(removals)
 
     async def _move_leader(self, node: str) -> Message:
-        leader = self._elector.leads()
+        leader = await self._elector.settled(SETTLE_SECONDS)
         if leader == self._who.name:
             moved = await self._elector.move(node, "command")
             return Moved(moved.node, moved.term)

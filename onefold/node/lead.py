@@ -156,6 +156,7 @@ class Elector:
         head = await insist(self._clock, self._log.head, "took over, but the log does not answer")
         await self._applier.reach(head)
         self.active = leader.term
+        self._moved.set()
         self._changed(leader, 0)
         await self._appender.lead(leader.term, head)
         self.active = 0
@@ -281,13 +282,13 @@ class Elector:
             raise UserError(f"leadership went elsewhere: {self.leader.node if self.leader else 'nobody'} leads now")
         return self.leader
 
-    async def settle(self, seconds: float) -> Leader | None:
-        """Who leads, once somebody does; None after `seconds`."""
+    async def settled(self, seconds: float) -> str:
+        """As `leads`, once somebody does, or after `seconds`."""
         deadline = self._clock.now() + seconds
-        while self.leader is None and self._clock.now() < deadline:
+        while not self.leads() and self._clock.now() < deadline:
             self._moved.clear()
             await happened(self._moved, deadline - self._clock.now())
-        return self.leader
+        return self.leads()
 
     async def stop(self) -> None:
         """Lead no more: hand over to a voter that is in step, else just resign."""

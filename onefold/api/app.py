@@ -1,0 +1,44 @@
+"""The API as one ASGI application: every operation behind its gate, every error a sentence."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from onefold.api import cluster
+from onefold.api.gate import Gate
+from onefold.api.operation import Operation
+from onefold.api.problem import ApiError, api_error, http_error, onefold_error, unforeseen
+from onefold.api.service import Service
+from onefold.errors import OnefoldError
+
+OPERATIONS: tuple[Operation, ...] = (*cluster.OPERATIONS,)
+
+
+def build(service: Service) -> Starlette:
+    gate = Gate()
+    routes = [
+        Route(operation.path, _guarded(operation, service, gate), methods=[operation.method])
+        for operation in OPERATIONS
+    ]
+    handlers = {
+        ApiError: api_error,
+        HTTPException: http_error,
+        OnefoldError: onefold_error,
+        Exception: unforeseen,
+    }
+    return Starlette(routes=routes, exception_handlers=handlers)
+
+
+def _guarded(operation: Operation, service: Service, gate: Gate) -> Callable[[Request], Awaitable[Response]]:
+    async def endpoint(request: Request) -> Response:
+        if operation.role is not None:
+            gate.check(request, service.roster(), operation.role)
+        return await operation.handle(service, request)
+
+    return endpoint
