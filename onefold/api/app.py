@@ -10,7 +10,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from onefold.api import cluster
+from onefold.api import cluster, page
 from onefold.api.gate import Gate
 from onefold.api.operation import Operation
 from onefold.api.problem import ApiError, api_error, http_error, onefold_error, unforeseen
@@ -32,7 +32,7 @@ def build(service: Service) -> Starlette:
         OnefoldError: onefold_error,
         Exception: unforeseen,
     }
-    return Starlette(routes=routes, exception_handlers=handlers)
+    return Starlette(routes=[*routes, *page.routes()], exception_handlers=handlers)
 
 
 def _guarded(operation: Operation, service: Service, gate: Gate) -> Callable[[Request], Awaitable[Response]]:

@@ -11,11 +11,10 @@ from importlib.resources import files
 from typing import NamedTuple
 
 from blake3 import blake3
+from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
-
-from starlette.exceptions import HTTPException
 
 INDEX = "index.html"
 TYPES = {

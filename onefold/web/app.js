@@ -18,6 +18,7 @@ const TOKEN = "onefold-token";
 export class App {
   #ended = new AbortController();
   #left = new AbortController();
+  /** whether there was ever a stream of events */ #linked = false;
   /** @type {{directory: string, open: (href: string) => void}|null} the file browser, while it is shown */ #browser = null;
 
   /** @param {string} token */
@@ -90,6 +91,8 @@ export class App {
     byId("strays-count").textContent = String(kept);
     const link = byId("link");
     link.classList.toggle("live", linked);
+    this.#linked ||= linked;
+    byId("stale").hidden = linked || !this.#linked;
     const text = linked ? "live" : "connecting …";
     if (link.textContent !== text) link.textContent = text;
     link.title = linked ? `${status.node ?? "This node"} tells what happens, as it happens` : "This node does not answer just now";
@@ -115,7 +118,9 @@ async function signIn(token) {
     say("Signed in.");
   } catch (error) {
     trying.stop();
+    const known = error.status === 401 ? "" : token; // a node that is just away forgets nothing
     signOut();
+    byId("token").value = known;
     if (error.title === undefined) failed(error);
     else wrong.textContent = `${sentence(error.title)} ${error.fix ? sentence(error.fix) : ""}`;
   } finally {

@@ -31,14 +31,14 @@ export function historyTable(changes, withPath) {
     h(
       "tr",
       {},
-      h("td", { class: "quiet number", "data-label": "Change" }, String(change.index)),
-      h("td", { "data-label": "What" }, h("span", { class: `verb ${change.verb}` }, change.verb)),
+      h("td", { class: "quiet number" }, String(change.index)),
+      h("td", { class: "verb-cell" }, h("span", { class: `verb ${change.verb}` }, change.verb)),
       withPath
-        ? h("td", { class: "wide", "data-label": "Path" }, change.verb === "removed" ? named(change.path) : h("a", { href: `#file/${change.href}` }, named(change.path)))
+        ? h("td", { class: "wide" }, change.verb === "removed" ? named(change.path) : h("a", { href: `#file/${change.href}` }, named(change.path)))
         : null,
-      h("td", { "data-label": "Where" }, change.node || "–"),
-      h("td", { class: "number", "data-label": "Size" }, change.size === null ? "–" : size(change.size)),
-      h("td", { "data-label": "File time" }, change.mtime_ns ? time(fromNs(change.mtime_ns)) : "–"),
+      h("td", {}, change.node || "–"),
+      h("td", { class: "number" }, change.size === null ? "–" : size(change.size)),
+      h("td", {}, change.mtime_ns ? time(fromNs(change.mtime_ns)) : "–"),
     ),
   );
   return h(

@@ -45,14 +45,23 @@ export class Model extends EventTarget {
     this.stream.stop();
   }
 
-  async #reset() {
+  #reset() {
     this.#tell("reset");
-    this.#learn(await this.api.get("status"));
+    this.#ask();
   }
 
   #link(linked) {
     this.linked = linked;
     this.#tell("link");
+    if (!linked) this.#ask(); // whatever keeps the stream away may let this through
+  }
+
+  async #ask() {
+    try {
+      this.#learn(await this.api.get("status"));
+    } catch (error) {
+      console.warn("no status", error);
+    }
   }
 
   /** @param {Status & {recent?: any[]}} status */

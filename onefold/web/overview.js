@@ -5,7 +5,7 @@ import { DelayChart } from "./chart.js";
 import { ask } from "./dialogs.js";
 import { count, h, icon, named, redraw } from "./dom.js";
 import { behind, works } from "./model.js";
-import { attempt, done, say, sentence } from "./notices.js";
+import { attempt, done, say } from "./notices.js";
 
 const CHANGES_SHOWN = 12;
 const ROLES = {
@@ -84,7 +84,7 @@ export function summary(status) {
   const problems = status.nodes.reduce((sum, node) => sum + node.problems.length, 0);
   if (!status.leader) return { tone: "bad", text: "Nobody leads: changes wait until a majority of the nodes is up." };
   if (away.length) return { tone: "bad", text: `${listed(away)} ${away.length === 1 ? "is" : "are"} away; the others go on.` };
-  if (problems) return { tone: "bad", text: `All nodes are up, with ${count(problems, "problem")}.` };
+  if (problems) return { tone: "busy", text: `All nodes are up, with ${count(problems, "problem")}.` };
   if (late.length) return { tone: "busy", text: `${listed(late.map((node) => node.name))} ${late.length === 1 ? "is" : "are"} catching up.` };
   if (status.nodes.length === 1) return { tone: "good", text: "The one node is well." };
   return { tone: "good", text: `All ${status.nodes.length} nodes are identical.` };
@@ -99,7 +99,7 @@ function headlined(status, all) {
   const known = leader && works(leader) ? leader : status.nodes.find(works);
   const facts = [
     status.leader ? [h("strong", {}, status.leader), ` leads (term ${status.term})`] : null,
-    known ? [h("strong", {}, (known.files ?? 0).toLocaleString()), known.files === 1 ? " entry" : " entries"] : null,
+    known ? [h("strong", {}, (known.files ?? 0).toLocaleString()), known.files === 1 ? " file" : " files"] : null,
     known ? ["change ", h("strong", {}, (known.applied ?? 0).toLocaleString())] : null,
   ];
   return [
@@ -112,7 +112,7 @@ function nodeCard(app, status, node) {
   const late = behind(status, node);
   const leads = node.name === status.leader;
   const address = app.model.members.get(node.name)?.address;
-  const tone = !works(node) ? "bad" : node.problems.length ? "bad" : late || node.progress ? "busy" : "good";
+  const tone = !works(node) ? "bad" : node.problems.length || late || node.progress ? "busy" : "good";
   const parts = [
     h(
       "div",
@@ -131,7 +131,7 @@ function nodeCard(app, status, node) {
       h(
         "dl",
         { class: "pairs" },
-        pair("Entries", (node.files ?? 0).toLocaleString()),
+        pair("Files", (node.files ?? 0).toLocaleString()),
         pair("Change", (node.applied ?? 0).toLocaleString()),
         pair("Kept aside", node.strays ? h("a", { href: "#strays", "data-key": `strays-${node.name}` }, node.strays.toLocaleString()) : "0"),
         pair("Catalogue", h("code", { title: node.digest }, (node.digest ?? "").slice(0, 8) || "–")),
@@ -174,7 +174,7 @@ function problemCard(app, node, problem) {
       "div",
       {},
       h("p", {}, h("strong", {}, `${node.name}: ${problem.what}`), ...(problem.where ? [" (", named(problem.where), ")"] : [])),
-      problem.fix ? h("p", {}, h("span", { class: "quiet" }, "What to do: "), sentence(problem.fix)) : null,
+      problem.fix ? h("p", {}, h("strong", {}, "What to do: "), problem.fix) : null,
       gone ? h("button", { type: "button", "data-key": `confirm-${node.name}`, onclick: () => confirmGone(app, node.name) }, "They were meant to go …") : null,
     ),
   );

@@ -100,7 +100,7 @@ function look(app, stray, load) {
       { class: "toolbar" },
       h("button", { type: "button", class: "primary", onclick: then(restore) }, icon("return"), "Restore"),
       h("button", { type: "button", onclick: () => app.transfers.download(contentOf(stray), shown(lastOf(stray.href)), stray.size) }, icon("down"), "Download"),
-      h("button", { type: "button", class: "danger", onclick: then(drop) }, icon("drop"), "Drop"),
+      h("button", { type: "button", class: "risky", onclick: then(drop) }, icon("drop"), "Drop"),
     ),
   );
   element.addEventListener("close", () => ended.abort());

@@ -68,7 +68,7 @@ function buttons(app, entry, close) {
   return [
     canDownload(entry) ? h("button", { type: "button", class: "primary", onclick: () => downloadFile(app, entry) }, icon("down"), "Download") : null,
     h("button", { type: "button", onclick: after(() => renameEntry(app, entry)) }, icon("edit"), "Rename or move"),
-    h("button", { type: "button", class: "danger", onclick: after(() => removeEntry(app, entry)) }, icon("drop"), "Delete"),
+    h("button", { type: "button", class: "risky", onclick: after(() => removeEntry(app, entry)) }, icon("drop"), "Delete"),
   ];
 }
 
