@@ -4,7 +4,7 @@ import { count, fromNs, h, icon, iconButton, named, redraw, size, time } from ".
 import { canDownload, downloadFile, makeDirectory, removeEntry, renameEntry } from "./actions.js";
 import { dropped, fromInput } from "./dropping.js";
 import { attempt } from "./notices.js";
-import { childOf, parentOf, shown } from "./paths.js";
+import { childOf, parentOf, shown, within } from "./paths.js";
 import { openViewer } from "./viewer.js";
 
 const SOON_MS = 200;
@@ -70,9 +70,10 @@ class Browser {
     signal.addEventListener("abort", () => clearTimeout(this.due));
   }
 
-  /** Whether a change at `href` shows here: an entry of this directory, or a directory above. */
+  /** Whether a change at `href` shows here: in this directory, below an entry that is not listed yet, or above. */
   concerns(href) {
-    return parentOf(href) === this.directory || this.directory === href || this.directory.startsWith(`${href}/`);
+    if (parentOf(href) === this.directory || within(this.directory, href)) return true;
+    return within(href, this.directory) && !this.entries.some((entry) => within(href, entry.href));
   }
 
   whole() {
