@@ -9,6 +9,7 @@ from typing import Annotated, Optional
 import typer
 
 from onefold.errors import OnefoldError
+from onefold.options import with_settings
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -17,8 +18,10 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 demo_app = typer.Typer(help="A whole cluster on this machine, to watch and to play with.", invoke_without_command=True)
+config_app = typer.Typer(help="A node's settings.", no_args_is_help=True)
 leader_app = typer.Typer(help="Who leads.", no_args_is_help=True)
 app.add_typer(demo_app, name="demo")
+app.add_typer(config_app, name="config")
 app.add_typer(leader_app, name="leader")
 
 DEMO = Path("data")
@@ -101,12 +104,13 @@ def demo_kill(
 
 
 @app.command("run")
-def run_node(config: Settings) -> None:
+@with_settings
+def run_node(config: Settings, options: dict[str, str]) -> None:
     """Run one node in the foreground, as a service would: its etcd member and the node, supervised."""
     from onefold.config import load
     from onefold.supervisor import run
 
-    raise typer.Exit(run(load(config)))
+    raise typer.Exit(run(load(config, options), options))
 
 
 @app.command("node", hidden=True)
@@ -184,6 +188,44 @@ def confirm(
         typer.echo(f"{removals} files and directories that are gone from the folder of {name} are removed everywhere")
     else:
         typer.echo(f"nothing is to be confirmed{f' on {node}' if node else ''}")
+
+
+@config_app.command("show")
+@with_settings
+def config_show(
+    options: dict[str, str],
+    as_json: Annotated[bool, typer.Option("--json", help="For programs.")] = False,
+    data: Data = DATA,
+    config: MaybeSettings = None,
+) -> None:
+    """Show every setting as `onefold run` with the same options would have it, and where it comes from."""
+    from onefold.config_show import show
+    from onefold.find import find
+
+    show(config or find(None, data).path, options, as_json)
+
+
+@config_app.command("check")
+@with_settings
+def config_check(options: dict[str, str], data: Data = DATA, config: MaybeSettings = None) -> None:
+    """Check the settings, and say what is wrong with them. What the machine must provide is checked by `doctor`."""
+    from onefold.config import load
+    from onefold.find import find
+
+    typer.echo(f"the settings in {load(config or find(None, data).path, options).path} are valid")
+
+
+@app.command()
+def doctor(
+    as_json: Annotated[bool, typer.Option("--json", help="For programs.")] = False,
+    data: Data = DATA,
+    config: MaybeSettings = None,
+) -> None:
+    """Check what a node needs of its machine, its files and the other members. Fails (1) if anything does not do."""
+    from onefold.doctor.show import run
+    from onefold.find import find
+
+    raise typer.Exit(run(find(config, data), as_json))
 
 
 @leader_app.command("show")

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, Protocol
 
 import msgspec
 
-from onefold.core.messages import Message, Problem
+from onefold.core.hooks import Placed
+from onefold.core.messages import HookState, Message, Problem
 from onefold.core.model import Action, BaseRow, Id, Observed, Result, Row, Unknown
 from onefold.core.paths import RelPath
 from onefold.core.roster import Roster, Standing
@@ -329,6 +330,34 @@ class Scanner(Protocol):
     def rules_problem(self) -> str:
         """What is wrong with `.onefoldignore`; "" for nothing."""
         ...
+
+
+class Hooks(Protocol):
+    """The programs that are run after changes, and what is written down of changes that they have not been run for."""
+
+    debounces: Mapping[str, float]
+    """The hooks by name, each with the seconds for which its changes must rest."""
+
+    def note(self, changes: Sequence[Placed]) -> None:
+        """Write down that these came in place: after a crash they are known still. On the event loop, so it is quick.
+        Raises `OSError`."""
+        ...
+
+    def sort(self) -> Sequence[str]:
+        """Find out which hooks want what was noted, and answer those. Takes a while: in a thread. Raises `OSError`."""
+        ...
+
+    def waiting(self) -> Sequence[str]:
+        """The hooks with changes that they have not been run for."""
+        ...
+
+    async def run(self, name: str, index: int) -> None:
+        """Run the program of hook `name`, and return once it has ended, or was ended for taking too long. Its folder is
+        in place at `index`. What becomes of it is in `states`. If this is cancelled, it is ended, and `waiting` again.
+        Raises `OSError` for trouble with what is written down."""
+        ...
+
+    def states(self) -> Sequence[HookState]: ...
 
 
 class StrayCount(Protocol):

@@ -115,10 +115,11 @@ def as_json(state: State) -> str:
 
 def show(state: State) -> None:
     """On a terminal a table, else lines; problems below."""
-    from onefold.demo_view import Seen, problems, rows, sentence, table
+    from onefold.demo_view import Seen, hook_line, problems, rows, sentence, table
 
     seen = [Seen(name, False, None, report) for name, report in state.nodes.items()]
-    lines = [f"{node.name}: {what}" for node in seen if node.report for what in problems(node.report)]
+    lines = [f"{node.name}: {hook_line(hook)}" for node in seen if node.report for hook in node.report.hooks]
+    lines += [f"{node.name}: {what}" for node in seen if node.report for what in problems(node.report)]
     lines += [f"{name}: {sentence(problem)}" for name, problem in state.refused.items()]
     if sys.stdout.isatty():
         from rich.console import Console

@@ -45,6 +45,27 @@ class Progress(msgspec.Struct, frozen=True):
     total: int
 
 
+class HookRun(msgspec.Struct, frozen=True):
+    """How a hook's program ran: when it began (seconds since 1970), for how many seconds, for how many changed paths,
+    its exit code (None: it had none), the last line that it wrote, and why it counts as failed ("": it does not)."""
+
+    began: float
+    seconds: float
+    paths: int
+    code: int | None
+    line: str
+    failure: str
+
+
+class HookState(msgspec.Struct, frozen=True):
+    """A hook of a node: whether it runs just now, whether changes wait for its next run, and how it ran last."""
+
+    name: str
+    running: bool
+    waiting: bool
+    last: HookRun | None
+
+
 class Report(msgspec.Struct, frozen=True, tag="report"):
     """A node about itself: told to every peer when it changes, and as a heartbeat.
 
@@ -53,7 +74,7 @@ class Report(msgspec.Struct, frozen=True, tag="report"):
     told. `preferred`: this node should lead when it can. `ready`: the folder is in the log (`Seed`), and this node's
     edits are followed. `reaches` names the peers with a live connection. `missing`: how much of this node's folder was
     found gone at its start, and is kept by all others until somebody confirms that. `progress`: it has much to catch up
-    with. `mended` counts what was found damaged and mended since its start.
+    with. `mended` counts what was found damaged and mended since its start. `hooks` in the order of its settings.
     """
 
     node: str
@@ -74,6 +95,7 @@ class Report(msgspec.Struct, frozen=True, tag="report"):
     missing: int = 0
     progress: Progress | None = None
     mended: int = 0
+    hooks: tuple[HookState, ...] = ()
 
 
 class Arrived(msgspec.Struct, frozen=True, tag="arrived"):

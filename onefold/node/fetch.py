@@ -15,6 +15,7 @@ from onefold.core.messages import Give, Given, Problem
 from onefold.core.model import Id
 from onefold.core.paths import show
 from onefold.errors import ContentMismatch, OperatorError, PeerError
+from onefold.node.sound import damage
 from onefold.node.waiting import retry_seconds
 from onefold.ports import BaseStore, Objects, Peers, RecentContents, Spawn
 
@@ -336,9 +337,8 @@ class Fetcher:
             self._spawn(self._examine(id, digest))
 
     async def _examine(self, id: Id, digest: bytes) -> None:
-        if not await asyncio.to_thread(_is_sound, self._objects, digest):
+        if await damage(self._objects, digest) is not None:
             log.error("an object is damaged", digest=digest.hex())
-            self._objects.distrust(digest)
             self._arrived((id,))
         self._examined.discard(digest)
 
@@ -355,22 +355,6 @@ class Fetcher:
             except (OSError, ContentMismatch) as error:
                 log.info("a copy in the folder has changed", path=show(path), error=str(error))
         return False
-
-
-def _is_sound(objects: Objects, digest: bytes) -> bool:
-    """Whether the object, read again, is what its digest names. One that is not here is not damaged."""
-    try:
-        reading = objects.reread(digest)
-    except KeyError:
-        return True
-    try:
-        while reading.step():
-            pass
-        return reading.digest() == digest
-    except OSError:
-        return False
-    finally:
-        reading.close()
 
 
 def chunks(path: bytes | Path) -> Iterator[bytes]:

@@ -10,6 +10,7 @@ from onefold.ports import (
     BaseStore,
     CatalogueStore,
     Clock,
+    Hooks,
     Log,
     Materialiser,
     Objects,
@@ -22,7 +23,7 @@ from onefold.ports import (
 
 
 class Ports(msgspec.Struct, frozen=True):
-    """Everything that a node knows of the world."""
+    """Everything that a node knows of the world. `hooks`: None when it has none."""
 
     clock: Clock
     log: Log
@@ -35,6 +36,7 @@ class Ports(msgspec.Struct, frozen=True):
     catalogue: CatalogueStore
     base: BaseStore
     strays: StrayCount
+    hooks: Hooks | None = None
 
 
 class Identity(msgspec.Struct, frozen=True):

