@@ -1,5 +1,7 @@
 /** The node's API: requests with the token, errors as one sentence and the fix. */
 
+import { shown } from "./paths.js";
+
 /** What went wrong, as the API says it: `status` (0: no answer), `title`, `fix` ("" if there is none). */
 export class ApiError extends Error {
   /** @param {number} status @param {string} title @param {string} fix */
@@ -85,9 +87,11 @@ export class Api {
     return this.get(`list/${directory}?limit=1000${after ? `&after=${after}` : ""}`, signal);
   }
 
-  /** What a file is, without its content. @param {string} href */
+  /** What a file is, without its content. An answer to HEAD tells no reason why not. @param {string} href */
   async facts(href) {
-    const { headers } = await this.ask("HEAD", `files/${href}`);
+    const { headers } = await this.ask("HEAD", `files/${href}`).catch((error) => {
+      throw error.status === 404 ? new ApiError(404, `there is no file ${shown(href)} (any more)`, "") : error;
+    });
     return {
       size: Number(headers.get("Content-Length")),
       digest: (headers.get("ETag") ?? "").replaceAll('"', ""),

@@ -62,7 +62,8 @@ class Browser {
     app.model.addEventListener(
       "touched",
       ({ detail }) => {
-        if (detail.all || detail.hrefs.some((href) => this.concerns(href))) soon();
+        const moved = detail.changes.some((change) => change.verb === "moved"); // from where, nobody tells
+        if (detail.all || moved || detail.hrefs.some((href) => this.concerns(href))) soon();
       },
       { signal },
     );
