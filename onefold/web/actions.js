@@ -38,7 +38,7 @@ export async function renameEntry(app, entry) {
   const to = childOf(where, last);
   if (to === entry.href) return;
   await attempt(async () => {
-    await app.api.post("move", { from: entry.href, to, ...(entry.digest ? { if_match: entry.digest } : {}) });
+    await app.api.post("move", { from: entry.href, to, ...(entry.digest ? { if_match: `"${entry.digest}"` } : {}) });
     app.touched(above, where);
     done(`${entry.name} is ${shown(to)} now.`);
     if (location.hash === `#file/${entry.href}`) location.hash = `#file/${to}`;

@@ -1,6 +1,6 @@
 /** Questions: native dialogs, so that focus, Escape and what lies behind are the browser's business. */
 
-import { h, iconButton } from "./dom.js";
+import { byId, h, iconButton } from "./dom.js";
 
 let count = 0;
 
@@ -19,7 +19,10 @@ export function dialog(title, options, ...children) {
   element.addEventListener("click", (event) => {
     if (event.target === element) element.close();
   });
-  element.addEventListener("close", () => element.remove());
+  element.addEventListener("close", () => {
+    byId("toasts").append(...element.querySelectorAll(".toast")); // what was said in it outlives it
+    element.remove();
+  });
   document.body.append(element);
   element.showModal();
   return element;

@@ -11,8 +11,7 @@ export function say(text) {
 
 /** Something was done. @param {string} text */
 export function done(text) {
-  say(text);
-  const toast = h("div", { class: "toast" }, h("p", {}, text));
+  const toast = h("div", { class: "toast", role: "status" }, h("p", {}, text));
   show(toast);
   setTimeout(() => toast.remove(), SHOWN_MS);
 }
