@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 from typing import Annotated, Optional
@@ -20,10 +21,14 @@ app = typer.Typer(
 demo_app = typer.Typer(help="A whole cluster on this machine, to watch and to play with.", invoke_without_command=True)
 config_app = typer.Typer(help="A node's settings.", no_args_is_help=True)
 leader_app = typer.Typer(help="Who leads.", no_args_is_help=True)
+service_app = typer.Typer(help="A node as a service of systemd.", no_args_is_help=True)
 app.add_typer(demo_app, name="demo")
 app.add_typer(config_app, name="config")
 app.add_typer(leader_app, name="leader")
+app.add_typer(service_app, name="service")
 
+COMPLETING = "_ONEFOLD_COMPLETE"
+"""Set by a shell that asks how a line goes on."""
 DEMO = Path("data")
 DemoData = Annotated[Path, typer.Option("--data", metavar="DIR", help="The demo's directory.")]
 DATA = None
@@ -228,6 +233,51 @@ def doctor(
     raise typer.Exit(run(find(config, data), as_json))
 
 
+UnitName = Annotated[str, typer.Option("--unit", metavar="NAME", help="The service's name.")]
+
+
+@service_app.command("install")
+def service_install(
+    config: MaybeSettings = None,
+    user: Annotated[str, typer.Option("--user", metavar="USER", help="Who runs it; made if missing.")] = "onefold",
+    unit: UnitName = "onefold",
+    only_print: Annotated[bool, typer.Option("--print", help="Print the unit, and change nothing.")] = False,
+) -> None:
+    """Run the node as a service from now on, at every boot, with as few rights as it can do with.
+
+    Settings that are given as variables now are written into the unit.
+    """
+    from onefold import service
+    from onefold.find import find
+
+    settings = find(config, None)
+    if only_print:
+        typer.echo(service.printed(settings, user, os.environ), nl=False)
+        return
+    for sentence in service.install(settings, user, unit, os.environ):
+        typer.echo(sentence)
+
+
+@service_app.command("uninstall")
+def service_uninstall(unit: UnitName = "onefold") -> None:
+    """Stop the service and remove it. What it worked with stays."""
+    from onefold import service
+
+    for sentence in service.uninstall(unit):
+        typer.echo(sentence)
+
+
+@service_app.command("status")
+def service_status(
+    unit: UnitName = "onefold",
+    as_json: Annotated[bool, typer.Option("--json", help="For programs.")] = False,
+) -> None:
+    """How the service is. Fails (3) if it does not run."""
+    from onefold import service
+
+    typer.echo(service.status(unit, as_json))
+
+
 @leader_app.command("show")
 def leader_show(data: Data = DATA, config: MaybeSettings = None) -> None:
     """Print the leader's name."""
@@ -249,8 +299,29 @@ def leader_move(node: NodeName, data: Data = DATA, config: MaybeSettings = None)
     typer.echo(f"{moved.leader} leads (term {moved.term})")
 
 
+@app.command()
+def completion(
+    shell: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Argument(metavar="bash|zsh|fish", help="For which shell. [default: the one that you use]"),
+    ] = None,
+) -> None:
+    """Print what makes a shell complete our commands and options.
+
+    For bash: onefold completion bash > /etc/bash_completion.d/onefold; for zsh: onefold completion zsh > a file named
+    _onefold in a directory of $fpath; for fish: onefold completion fish > ~/.config/fish/completions/onefold.fish.
+    """
+    from onefold.completion import script
+
+    typer.echo(script(shell))
+
+
 def main() -> None:
     """The entry point: no traceback for what is no bug."""
+    if COMPLETING in os.environ:
+        from onefold.completion import prepare
+
+        prepare()
     try:
         app(prog_name="onefold")
     except OnefoldError as error:

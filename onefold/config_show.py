@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import sys
 import tomllib
 from collections.abc import Mapping
@@ -36,14 +37,19 @@ def show(path: Path, options: Mapping[str, str], as_json: bool) -> None:
     """Print the settings. Raises `BadSetting`."""
     config, settings = gather(path, options)
     members = [{"name": m.name, "address": str(m.address), "voter": m.voter} for m in config.members]
+    hooks = [hook._asdict() for hook in config.hooks]
     if as_json:
-        whole = {"file": str(config.path), "settings": [each._asdict() for each in settings], "members": members}
+        told = [each._asdict() for each in settings]
+        whole = {"file": str(config.path), "settings": told, "members": members, "hooks": hooks}
         print(json.dumps(whole, indent=2))  # noqa: T201
         return
     rows = [(s.name, f"{_text(s.value)} {s.unit}".rstrip(), f"{s.origin} {s.where}".rstrip()) for s in settings]
     rows += [
         (f"member {m['name']}", f"{m['address']}, {'voter' if m['voter'] else 'replica'}", "file") for m in members
     ]
+    for hook in config.hooks:
+        what = f"{shlex.join(hook.run)}, for {' '.join(hook.match)}"
+        rows.append((f"hook {hook.name}", what, f"file {config.path}"))
     if sys.stdout.isatty():
         _table(rows)
     else:

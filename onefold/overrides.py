@@ -30,6 +30,7 @@ OTHERS = frozenset(
         "ONEFOLD_INDEX",
         "ONEFOLD_NODE",
         "ONEFOLD_PATHS",
+        "ONEFOLD_PATHS_COUNT",
         "ONEFOLD_PATHS_FILE",
     )
 )

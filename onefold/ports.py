@@ -10,9 +10,10 @@ from typing import Any, Protocol
 
 import msgspec
 
+from onefold.core.history import Record
 from onefold.core.hooks import Placed
 from onefold.core.messages import HookState, Message, Problem
-from onefold.core.model import Action, BaseRow, Id, Observed, Result, Row, Unknown
+from onefold.core.model import Action, BaseRow, Id, Kind, Observed, Result, Row, Unknown
 from onefold.core.paths import RelPath
 from onefold.core.roster import Roster, Standing
 from onefold.core.rows import Last, Rows
@@ -360,10 +361,35 @@ class Hooks(Protocol):
     def states(self) -> Sequence[HookState]: ...
 
 
-class StrayCount(Protocol):
-    """What was kept aside on this node."""
+class Stray(msgspec.Struct, frozen=True):
+    """Something kept aside: `path` is where it stood, `size` in bytes (0 for a directory), `when` in unix seconds. It
+    is at `file`."""
+
+    id: str
+    path: RelPath
+    kind: Kind
+    size: int
+    when: float
+    reason: str
+    file: Path
+
+
+class Strays(Protocol):
+    """What was kept aside on this node. Safe from any thread, but for `count`."""
 
     def count(self) -> int: ...
+
+    def list(self) -> Sequence[Stray]:
+        """All of them, oldest first."""
+        ...
+
+    def find(self, id: str) -> Stray:
+        """Raises `NotFound`."""
+        ...
+
+    def remove(self, id: str) -> None:
+        """Delete it for ever. Raises `NotFound`."""
+        ...
 
 
 class Contents(Protocol):
@@ -418,6 +444,18 @@ class CatalogueStore(Rows, Protocol):
 
     def forget_packs(self, through: int) -> None:
         """The log keeps the entries up to `through` no more."""
+        ...
+
+    def note(self, records: Sequence[Record]) -> None:
+        """What the newest entry did: in its transaction. The oldest records are forgotten."""
+        ...
+
+    def history(self, before: int, limit: int) -> Sequence[Record]:
+        """The newest `limit` records with versions before `before`, newest first."""
+        ...
+
+    def history_of(self, path: RelPath, id: Id | None, before: int, limit: int) -> Sequence[Record]:
+        """As `history`, of `id` and of whatever else was at `path`, wherever that was at other times."""
         ...
 
     def save_state(self, index: int, digest: int, files: int, seeded: bool) -> None: ...

@@ -84,7 +84,10 @@ class OneNode:
         eventually(lambda: file.exists() and file.read_text().endswith("\n"))
         return int(file.read_text())
 
-    def start(self, *options: str, **environment: str) -> subprocess.Popen[bytes]:
+    def start(
+        self, *options: str, before: Callable[[], None] | None = None, **environment: str
+    ) -> subprocess.Popen[bytes]:
+        """`before` runs in the child before it becomes `onefold run`."""
         with (self.place / "log").open("ab") as log:
             self.process = subprocess.Popen(
                 [*ONEFOLD, "run", "--config", str(self.path), *options],
@@ -92,6 +95,7 @@ class OneNode:
                 stdout=log,
                 stderr=log,
                 env=os.environ | environment,
+                preexec_fn=before,
             )
         return self.process
 

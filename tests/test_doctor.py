@@ -7,6 +7,7 @@ import email.utils
 import http.server
 import json
 import os
+import shutil
 import socket
 import ssl
 import threading
@@ -19,7 +20,7 @@ import pytest
 from one_node import OneNode, eventually, onefold
 
 from onefold.certify import certify_node, open_authority
-from onefold.config import Address
+from onefold.config import Address, Hook
 from onefold.doctor import files, machine, members
 from onefold.doctor.check import Check, Verdict, attempt, failure, ok, warning
 from onefold.doctor.members import Etcd, clock, quorum
@@ -187,6 +188,12 @@ def test_renames_are_tried_where_the_folder_is_and_leave_nothing(tmp_path: Path)
     assert machine.renames(tmp_path).verdict == OK
     assert [path.name for path in tmp_path.rglob("*")] == [".onefold", "id"]
     assert machine.renames(Path("/sys")).verdict == FAILURE
+
+
+def test_a_hook_needs_its_program() -> None:
+    hook = Hook("reload", ("*",), ("sh", "-c", "true"), 500, 60)
+    assert machine.hook(hook) == ok("hook reload", str(shutil.which("sh")))
+    assert machine.hook(hook._replace(run=("no-such-program",))).verdict == WARNING
 
 
 @pytest.mark.parametrize(

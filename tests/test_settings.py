@@ -11,7 +11,7 @@ from one_node import ONEFOLD, OneNode, onefold
 from onefold.config import load, trace
 from onefold.errors import BadSetting
 from onefold.overrides import OTHERS, SERVICE, Origin, as_environment, parse
-from onefold.settings import BY_NAME, BY_OPTION, BY_VARIABLE, PLAIN
+from onefold.settings import BY_OPTION, BY_VARIABLE, PLAIN
 
 GOOD = """
 name = "a"
@@ -161,7 +161,7 @@ def test_both_ways_to_read_options_agree(file: Path) -> None:
     assert given is not None
     config, origins = trace(file, given[1])
     by_name = {each["name"]: each for each in shown["settings"]}
-    assert by_name.keys() == BY_NAME.keys() - {"members.name", "members.address", "members.voter"}
+    assert list(by_name) == [setting.name for setting in PLAIN]
     for name, origin in origins.items():
         assert by_name[name]["origin"] == origin.kind
         assert origin.kind != "option" or by_name[name]["where"] == origin.name
@@ -203,12 +203,15 @@ def test_the_line_of_a_setting_is_the_one_where_it_begins(file: Path) -> None:
 
 
 def test_config_show_prints_a_line_for_each_setting_and_member(file: Path) -> None:
+    with file.open("a") as more:
+        more.write('[[hooks]]\nmatch = "*.conf"\nrun = ["nginx", "-s", "reload"]\n')
     done = onefold("config", "show", "--config", str(file), ONEFOLD_SCRUB_DAYS="3")
     assert f"quiet_ms  20 ms  file {file}:5\n" in done.stdout
     assert "scrub_days  3 days  environment ONEFOLD_SCRUB_DAYS\n" in done.stdout
     assert "api.enabled  true  default\n" in done.stdout
     assert "member a  127.0.0.1:7400, voter" in done.stdout
-    assert len(done.stdout.splitlines()) == len(PLAIN) + 1
+    assert f"hook nginx  nginx -s reload, for *.conf  file {file}\n" in done.stdout
+    assert len(done.stdout.splitlines()) == len(PLAIN) + 2
 
 
 def test_config_check_says_that_all_is_well_or_what_is_wrong(file: Path) -> None:

@@ -9,9 +9,25 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from onefold.api.answers import ApiProblem
-from onefold.errors import DiskTrouble, LogUnavailable, OnefoldError, OperatorError, PeerAway, PeerError, UserError
+from onefold.errors import (
+    ContentMismatch,
+    DiskTrouble,
+    InTheWay,
+    LogUnavailable,
+    NotFound,
+    OnefoldError,
+    OperatorError,
+    PeerAway,
+    PeerError,
+    PeerGone,
+    PreconditionFailed,
+    Unavailable,
+    UserError,
+)
 
 RETRY_SECONDS = "1"
+STATUS: dict[type[UserError], int] = {NotFound: 404, InTheWay: 409, PreconditionFailed: 412}
+"""Of errors that a `UserError` may be, where it is not 400."""
 
 log = structlog.get_logger()
 
@@ -49,8 +65,10 @@ async def http_error(request: Request, error: Exception) -> Response:
 async def onefold_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, OnefoldError)
     if isinstance(error, UserError):
+        return respond(STATUS.get(type(error), 400), error.what, error.fix)
+    if isinstance(error, ContentMismatch):
         return respond(400, error.what, error.fix)
-    if isinstance(error, DiskTrouble | LogUnavailable | PeerAway):
+    if isinstance(error, DiskTrouble | LogUnavailable | PeerAway | PeerGone | Unavailable):
         away = isinstance(error, PeerAway)
         return respond(503, error.what, error.fix, {"Retry-After": RETRY_SECONDS}, away)
     if isinstance(error, PeerError | OperatorError):

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import msgspec
 
-from onefold.core.model import Batch, Id, Row
+from onefold.core.model import Batch, Id, Kind, Row
 
 STANDBY = "standby"
 """The role of a node that cannot go on before a person has mended something, and waits for that."""
@@ -281,6 +281,65 @@ class BeginAnew(msgspec.Struct, frozen=True, tag="begin-anew"):
     """Make your catalogue anew, if it is the odd one. Answer: `Taken`; the node is then gone for a moment."""
 
 
+class AskStrays(msgspec.Struct, frozen=True, tag="ask-strays"):
+    """Tell what is kept aside on your node. Answer: `StraysTold`."""
+
+
+class StrayTold(msgspec.Struct, frozen=True):
+    """A stray: `path` is where it stood, `size` in bytes, `when` it was kept in unix seconds."""
+
+    id: str
+    path: bytes
+    kind: Kind
+    size: int
+    when: float
+    reason: str
+
+
+class StraysTold(msgspec.Struct, frozen=True, tag="strays-told"):
+    """The strays of `node`, oldest first; `omitted` older ones are not told."""
+
+    node: str
+    strays: tuple[StrayTold, ...]
+    omitted: int
+
+
+class ReadStray(msgspec.Struct, frozen=True, tag="read-stray"):
+    """Give at most `length` bytes of a stray from `offset` on (the target of a symlink). Answer: `StrayPart`."""
+
+    id: str
+    offset: int
+    length: int
+
+
+class StrayPart(msgspec.Struct, frozen=True, tag="stray-part"):
+    """Some of the `size` bytes of a stray."""
+
+    data: bytes
+    size: int
+
+
+class RestoreStray(msgspec.Struct, frozen=True, tag="restore-stray"):
+    """Write it to where it stood, or `to`, and drop it. Answer: `Flushed`."""
+
+    id: str
+    to: bytes | None
+
+
+class Denied(msgspec.Struct, frozen=True, tag="denied"):
+    """What was asked cannot be done as things are, which whoever asked must know: the `error` by name, and its text."""
+
+    error: str
+    what: str
+    fix: str
+
+
+class DropStray(msgspec.Struct, frozen=True, tag="drop-stray"):
+    """Remove it for ever. Answer: `Taken`."""
+
+    id: str
+
+
 class Refused(msgspec.Struct, frozen=True, tag="refused"):
     """The answer to any `ask` that cannot be met: one sentence, and the fix. `away`: this node stands by, and another
     one may answer."""
@@ -316,5 +375,12 @@ Message = (
     | Verify
     | Verified
     | BeginAnew
+    | AskStrays
+    | StraysTold
+    | ReadStray
+    | StrayPart
+    | RestoreStray
+    | DropStray
+    | Denied
     | Refused
 )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import resource
+import shutil
 import tempfile
 import time
 from collections.abc import Iterator
@@ -15,7 +16,7 @@ from typing import NamedTuple
 
 from onefold import linux
 from onefold.claim import META, check_port
-from onefold.config import PORTS, Address, Config
+from onefold.config import PORTS, Address, Config, Hook
 from onefold.disk import ROOM_BYTES
 from onefold.doctor.check import Check, attempt, failure, ok, warning
 from onefold.edge import etcd_process
@@ -50,6 +51,7 @@ def look(config: Config) -> Iterator[Check]:
     if config.folder.is_dir():
         yield from attempt("renames", lambda: [renames(config.folder)])
     yield from attempt("open files", lambda: [descriptors(config)])
+    yield from (hook(each) for each in config.hooks)
 
 
 def kernel(release: str) -> Check:
@@ -259,6 +261,15 @@ def descriptors(config: Config) -> Check:
     return warning(
         "open files", f"{limit} allowed {whose}, {least} may be needed", "ulimit -n, or LimitNOFILE= of the service"
     )
+
+
+def hook(of: Hook) -> Check:
+    """Whether its program is there. The node looks for it on its own PATH, which may be another than ours."""
+    about = f"hook {of.name}"
+    found = shutil.which(of.run[0])
+    if found is None:
+        return warning(about, f"there is no program {of.run[0]} here", "install it, or give its whole path")
+    return ok(about, found)
 
 
 def _existing(place: Path) -> Path:

@@ -14,10 +14,12 @@ from onefold.core.messages import (
     Arrived,
     Ask,
     AskCatalogue,
+    AskStrays,
     BeginAnew,
     Cluster,
     Confirm,
     Confirmed,
+    DropStray,
     Flush,
     Flushed,
     Forward,
@@ -29,13 +31,15 @@ from onefold.core.messages import (
     MoveLeader,
     Reach,
     Reached,
+    ReadStray,
     Refused,
     Report,
+    RestoreStray,
     Taken,
     Verify,
     Wait,
 )
-from onefold.core.model import COMMANDS_MAX
+from onefold.core.model import API, COMMANDS_MAX
 from onefold.errors import PeerError, PeerRefused
 from onefold.node.append import Appender, Proposal
 from onefold.node.durable import Keeper
@@ -43,6 +47,7 @@ from onefold.node.fetch import Fetcher
 from onefold.node.flush import FLUSH_SECONDS, Flusher
 from onefold.node.give import Giver
 from onefold.node.given import Identity, Ports
+from onefold.node.kept import Kept
 from onefold.node.large import LargeContents
 from onefold.node.lead import Elector
 from onefold.node.place import Placer
@@ -75,6 +80,7 @@ class Answerer:
         reporter: Reporter,
         flusher: Flusher,
         scrubber: Scrubber,
+        kept: Kept,
         reported: Callable[[str, Report], None],
         moved: Callable[[], None],
         begin_anew: Callable[[], None],
@@ -94,6 +100,7 @@ class Answerer:
         self._reporter = reporter
         self._flusher = flusher
         self._scrubber = scrubber
+        self._kept = kept
         self._reported = reported
         self._moved = moved
         self._begin_anew = begin_anew
@@ -149,6 +156,8 @@ class Answerer:
                 return await self._flusher.wait(seconds)
             case Verify(run=run, repair=repair, known=known):
                 return self._scrubber.verify(run, repair, known)
+            case AskStrays() | ReadStray() | RestoreStray() | DropStray():
+                return await self._kept.answer(message)
             case BeginAnew():
                 self._begin_anew()
                 return Taken()
@@ -172,10 +181,10 @@ class Answerer:
         name = self._who.name
         if not self._elector.active:
             return Refused(f"{name} does not lead", "send it to the leader")
-        if self._who.writers != "any" and not forward.led:
-            return Refused(f"{peer} does not lead, and writers = leader", "set writers = any, or edit on the leader")
-        if forward.batch.origin.node != peer:
+        if forward.batch.origin.node != (peer + API if forward.batch.answered else peer):
             return Refused(f"{peer} sent a batch of {forward.batch.origin.node}")
+        if self._who.writers != "any" and not forward.led and not forward.batch.answered:
+            return Refused(f"{peer} does not lead, and writers = leader", "set writers = any, or edit on the leader")
         if len(forward.batch.commands) > COMMANDS_MAX:
             return Refused(f"{peer} sent a batch of more than {COMMANDS_MAX} commands")
         for digest, data in forward.contents.items():

@@ -112,6 +112,14 @@ class Fetcher:
 
     # -------------------------------------------------------------------------------------------- what is here
 
+    def at_hand(self, digest: bytes) -> bytes | None:
+        """A content that is in memory, on its way to the folder."""
+        return self._here.get(digest)
+
+    def keeps(self, digest: bytes) -> bool:
+        """Whether it is here, or on its way, for the folder."""
+        return self.wants(digest) or digest in self._obtained
+
     def has(self, digest: bytes) -> bool:
         return digest == EMPTY or digest in self._here or self._objects.has(digest)
 

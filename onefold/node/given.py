@@ -17,7 +17,7 @@ from onefold.ports import (
     Peers,
     RecentContents,
     Scanner,
-    StrayCount,
+    Strays,
     Watcher,
 )
 
@@ -35,7 +35,7 @@ class Ports(msgspec.Struct, frozen=True):
     materialiser: Materialiser
     catalogue: CatalogueStore
     base: BaseStore
-    strays: StrayCount
+    strays: Strays
     hooks: Hooks | None = None
 
 

@@ -29,16 +29,19 @@ from onefold.node.given import Identity, Ports
 from onefold.node.guard import Guard
 from onefold.node.hold import Holder
 from onefold.node.hooks import HookRunner
+from onefold.node.kept import Kept
 from onefold.node.large import LargeContents
 from onefold.node.lead import Elector
 from onefold.node.place import Placer
 from onefold.node.propose import Proposer, Stance
+from onefold.node.read import Reader
 from onefold.node.report import Reporter, brief, first_path
 from onefold.node.scrub import Scrubber
 from onefold.node.sweep import Sweeper
 from onefold.node.trim import Trimmer, trim_point
 from onefold.node.trust import Trust
 from onefold.node.waiting import insist
+from onefold.node.write import Writer
 from onefold.ports import Hint, Leader
 
 DIGESTS_TOLD = 16
@@ -200,6 +203,20 @@ class Node:
         self.trimmer = Trimmer(
             ports.log, ports.clock, who.entries_kept, lambda: self.elector.active, self._trim_point, self._trimmed
         )
+        self.reader = Reader(who, ports, self.applier, self.fetcher, self.keeper, self._spawn)
+        self.writer = Writer(
+            who,
+            ports,
+            self.appender,
+            holder,
+            self.keeper,
+            self._leader,
+            lambda: self.elector.term,
+            self._knows_the_folder,
+            self.reader.linearize,
+            self._spawn,
+        )
+        self.kept = Kept(who, ports, self.writer, self.reporter.change)
         self.giver = Giver(who, ports, catalogue, self.large, self._distrust)
         self.answerer = Answerer(
             who,
@@ -215,6 +232,7 @@ class Node:
             self.reporter,
             self.flusher,
             self.scrubber,
+            self.kept,
             self._reported,
             self._moved,
             self._give_up_catalogue,
@@ -320,7 +338,8 @@ class Node:
     def _committed(self, index: int, entry: Entry, pack: Pack) -> None:
         flight = self.proposer.newest
         mine = next((b for b in pack.batches if flight and b.origin == flight.proposal.batch.origin), None)
-        since = flight.since if mine and flight else self._ports.clock.now()
+        asked = self.writer.since(pack)
+        since = flight.since if mine and flight else self._ports.clock.now() if asked is None else asked
         path = first_path(pack, self._ports.catalogue) or (flight.claims[0].path if mine and flight else b"")
         self.reporter.committed(index, pack, since, path)
         self.applier.feed(index, entry, pack)
@@ -341,6 +360,7 @@ class Node:
         self.examiner.applied(applied.changes)
         if self.trust.in_doubt:
             self._take_stand()
+        self.writer.land(pack, applied)
         self._advance()
 
     def _placed_here(self, applied: Applied) -> None:
@@ -451,6 +471,7 @@ class Node:
             else:
                 self.placer.halt()
             self.proposer.stance_changed()
+            self.writer.turned()
 
     def _damage(self) -> None:
         self.trust.damage()
@@ -518,6 +539,7 @@ class Node:
             if self.trust.sound:
                 self.proposer.deposed(deposed)
         self.proposer.stance_changed()
+        self.writer.turned()
         self._advance()
         self.reporter.change()
 
@@ -552,6 +574,10 @@ class Node:
             mended=self.scrubber.mended,
             hooks=self.hooks.states(),
         )
+
+    def _knows_the_folder(self) -> bool:
+        """Whether the catalogue is the folder: only then can anything be asked to be changed in it."""
+        return self._catalogue.seeded and self.trust.sound and not self._stopping
 
     def _is_ready(self) -> bool:
         known = self._joined and self._catalogue.seeded and bool(self._leader())
