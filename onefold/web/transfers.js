@@ -16,6 +16,7 @@ export class Transfers {
   #waiting = [];
   #running = 0;
   #placed = 0;
+  #tidying = 0;
   /** @type {string} what to do with all further names that are taken */ #forAll = "";
 
   /** @param {import("./app.js").App} app */
@@ -56,6 +57,7 @@ export class Transfers {
   }
 
   #line(name, bytes) {
+    clearTimeout(this.#tidying);
     const stop = new AbortController();
     const bar = h("progress", { max: Math.max(bytes, 1), value: 0, "aria-label": `Progress of ${name}` });
     const state = h("span", { class: "quiet" }, bytes ? size(bytes) : "");
@@ -101,7 +103,7 @@ export class Transfers {
   #finished() {
     if (this.#placed) done(this.#placed === 1 ? "Uploaded." : `${this.#placed} uploaded.`);
     this.#placed = 0;
-    setTimeout(() => this.#tidy(false), SHOWN_MS);
+    this.#tidying = setTimeout(() => this.#tidy(false), SHOWN_MS);
   }
 
   /** Take away what is finished; when asked to, failures as well. @param {boolean} all */

@@ -42,11 +42,9 @@ def names(page: Browser) -> list[str]:
 
 @pytest.fixture
 def here(page: Browser, site: Site, request: pytest.FixtureRequest) -> Iterator[str]:
-    """An empty directory of this test's own, that the browser shows."""
+    """A directory of this test's own."""
     name = request.node.name.replace("[", "-").replace("]", "")
     site.api.put(f"/v1/directories/{name}").raise_for_status()
-    go(page, f"#files/{name}")
-    page.see(LIST, "This folder is empty.")
     yield name
     site.api.delete(f"/v1/files/{name}?recursive=true")
 
@@ -58,6 +56,8 @@ def go(page: Browser, address: str) -> None:
 def test_a_file_is_uploaded_by_the_button(page: Browser, site: Site, here: str, tmp_path: Path) -> None:
     file = tmp_path / "hello.txt"
     file.write_text("hi\n")
+    go(page, f"#files/{here}")
+    page.see(LIST, "This folder is empty.")
     page.all("#pick-files")[0].send_keys(str(file))
     page.see(LIST, "hello.txt")
     page.see(".toast", "Uploaded.")
@@ -66,6 +66,8 @@ def test_a_file_is_uploaded_by_the_button(page: Browser, site: Site, here: str, 
 
 def test_files_are_uploaded_by_dropping_them(page: Browser, site: Site, here: str) -> None:
     given = {f"{number}.txt": b"%d" % number for number in range(5)}
+    go(page, f"#files/{here}")
+    page.see(LIST, "This folder is empty.")
     page.drop(".browser", given)
     page.see(".toast", "5 uploaded.")
     page.until(lambda: names(page) == sorted(given), "list of them all")
@@ -74,10 +76,12 @@ def test_files_are_uploaded_by_dropping_them(page: Browser, site: Site, here: st
 
 def test_what_is_there_is_never_replaced_unasked(page: Browser, site: Site, here: str) -> None:
     put(site, f"{here}/a.txt", b"old")
+    go(page, f"#files/{here}")
+    page.see(LIST, "a.txt")
     page.drop(".browser", {"a.txt": b"new"})
     page.see("dialog", f"{here}/a.txt exists already")
     page.press("Cancel", "dialog")
-    page.see(".transfers", "left as it was")
+    page.see(".transfers .done .quiet", "left as it was")
     assert content(site, f"{here}/a.txt") == b"old"
     page.drop(".browser", {"a.txt": b"new"})
     page.see("dialog", "exists already")
@@ -87,7 +91,7 @@ def test_what_is_there_is_never_replaced_unasked(page: Browser, site: Site, here
     page.drop(".browser", {"a.txt": b"newest"})
     page.see("#conflict-replace").click()
     page.answer("Upload")
-    page.see(".transfers", "replaced")
+    page.see(".transfers .done .quiet", "replaced")
     assert content(site, f"{here}/a.txt") == b"newest"
 
 
@@ -95,6 +99,8 @@ def test_one_answer_may_count_for_all_names_that_are_taken(page: Browser, site: 
     taken = {f"{number}.txt": b"new" for number in range(4)}
     for name in taken:
         put(site, f"{here}/{name}", b"old")
+    go(page, f"#files/{here}")
+    page.see(LIST, "0.txt")
     page.drop(".browser", taken)
     page.see("#conflict-replace").click()
     page.see("#conflict-all").click()
@@ -127,11 +133,12 @@ def test_a_long_text_is_cut_and_says_so(page: Browser, site: Site, here: str) ->
 
 def test_a_file_is_renamed_and_moved(page: Browser, site: Site, here: str) -> None:
     put(site, f"{here}/old.txt", b"x")
+    site.api.put(f"/v1/directories/{here}/deeper").raise_for_status()
+    go(page, f"#files/{here}")
     page.press("Rename or move old.txt")
     page.answer("Rename", Name="new name.txt")
-    page.until(lambda: names(page) == ["new name.txt"], "the new name")
+    page.until(lambda: names(page) == ["deeper", "new name.txt"], "the new name")
     assert content(site, f"{here}/new%20name.txt") == b"x"
-    site.api.put(f"/v1/directories/{here}/deeper").raise_for_status()
     page.press("Rename or move new name.txt")
     page.answer("Rename", In_folder=f"/{here}/deeper")
     page.until(lambda: names(page) == ["deeper"], "the file's leaving")
@@ -139,6 +146,7 @@ def test_a_file_is_renamed_and_moved(page: Browser, site: Site, here: str) -> No
 
 
 def test_a_name_that_cannot_be_is_refused_before_it_is_sent(page: Browser, site: Site, here: str) -> None:
+    go(page, f"#files/{here}")
     page.press("New folder")
     for wrong, says in (("", "Type a name."), ("a/b", "holds no"), ("..", "means a place"), ("ü" * 128, "too long")):
         field = page.see("dialog.question input")
@@ -152,6 +160,7 @@ def test_a_name_that_cannot_be_is_refused_before_it_is_sent(page: Browser, site:
 
 def test_deleting_asks_and_says_what_goes(page: Browser, site: Site, here: str) -> None:
     put(site, f"{here}/sub/x.txt", b"x")
+    go(page, f"#files/{here}")
     page.press("Delete sub")
     page.see("dialog", "everything in it")
     page.press("Cancel", "dialog")
@@ -164,6 +173,7 @@ def test_deleting_asks_and_says_what_goes(page: Browser, site: Site, here: str) 
 
 def test_deleting_what_somebody_changed_meanwhile_deletes_nothing(page: Browser, site: Site, here: str) -> None:
     put(site, f"{here}/a.txt", b"one")
+    go(page, f"#files/{here}")
     page.press("Delete a.txt")
     put(site, f"{here}/a.txt", b"two")
     page.answer("Delete")
@@ -186,6 +196,7 @@ def test_the_history_of_a_file_is_told(page: Browser, site: Site, here: str) -> 
 def test_a_download_has_the_bytes_of_the_file(page: Browser, site: Site, here: str) -> None:
     data = bytes(range(256)) * 3000
     put(site, f"{here}/data.bin", data)
+    go(page, f"#files/{here}")
     page.press("Download data.bin")
     file = page.downloads / "data.bin"
     page.until(lambda: file.exists() and file.stat().st_size == len(data), "download")
@@ -194,6 +205,7 @@ def test_a_download_has_the_bytes_of_the_file(page: Browser, site: Site, here: s
 
 def test_what_others_change_appears_by_itself(page: Browser, running: Demo, here: str) -> None:
     leader = running.folder("node1") / here
+    go(page, f"#files/{here}")
     (leader / "live.txt").write_text("1")
     page.see(LIST, "live.txt")
     (leader / "live.txt").rename(leader / "renamed.txt")
@@ -217,6 +229,7 @@ def test_a_name_that_is_no_text_can_be_seen_renamed_and_removed(
 ) -> None:
     put(site, f"{here}/caf%E9%20%FF.txt", b"latin")
     site.api.put(f"/v1/directories/{here}/in").raise_for_status()
+    go(page, f"#files/{here}")
     page.until(lambda: names(page) == ["in", "caf\\xe9 \\xff.txt"], "the name")
     page.press("Details of caf\\xe9 \\xff.txt")
     page.see(f"{VIEWER} pre", "latin")
@@ -231,6 +244,7 @@ def test_a_name_that_is_no_text_can_be_seen_renamed_and_removed(
 def test_everything_is_done_with_the_keyboard_alone(page: Browser, site: Site, here: str) -> None:
     for name in ("a.txt", "b.txt", "c.txt"):
         put(site, f"{here}/{name}", name.encode())
+    go(page, f"#files/{here}")
     page.until(lambda: names(page) == ["a.txt", "b.txt", "c.txt"], "three files")
     for _ in range(30):
         page.keys(Keys.TAB)
@@ -272,6 +286,7 @@ def test_everybody_can_use_the_files(page: Browser, site: Site, here: str, theme
     page.prefer(prefers_color_scheme=theme)
     if size == "phone":
         page.resize(PHONE)
+    go(page, f"#files/{here}")
     page.see(LIST, "sub")
     for address, sign in (
         (f"#files/{here}", LIST),
