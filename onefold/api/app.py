@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
@@ -12,7 +12,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from onefold.api import cluster, events, files, health, metrics, past, strays
+from onefold.api import cluster, events, files, health, metrics, openapi, page, past, strays
 from onefold.api.connection import HEADERS_BYTES_MAX
 from onefold.api.gate import Gate
 from onefold.api.operation import Operation
@@ -21,7 +21,7 @@ from onefold.api.requests import Counted, note_operation
 from onefold.api.service import Service
 from onefold.errors import OnefoldError
 
-OPERATIONS: tuple[Operation, ...] = (
+_ALL: tuple[Operation, ...] = (
     *cluster.OPERATIONS,
     *files.OPERATIONS,
     *past.OPERATIONS,
@@ -30,14 +30,15 @@ OPERATIONS: tuple[Operation, ...] = (
     *health.OPERATIONS,
     *metrics.OPERATIONS,
 )
+OPERATIONS: tuple[Operation, ...] = (*_ALL, openapi.operation(_ALL))
 
 
 def build(service: Service) -> Starlette:
     gate = Gate()
-    routes = [
-        Route(operation.path, _guarded(operation, service, gate), methods=[operation.method])
-        for operation in OPERATIONS
-    ]
+    by_path: dict[str, dict[str, Operation]] = {}
+    for operation in OPERATIONS:
+        by_path.setdefault(operation.path, {})[operation.method] = operation
+    routes = [Route(path, _guarded(methods, service, gate), methods=[*methods]) for path, methods in by_path.items()]
     handlers = {
         ApiError: api_error,
         HTTPException: http_error,
@@ -45,7 +46,7 @@ def build(service: Service) -> Starlette:
         Exception: unforeseen,
     }
     middleware = [Middleware(Counted, requests=service.requests), Middleware(_Brief)]
-    return Starlette(routes=routes, exception_handlers=handlers, middleware=middleware)
+    return Starlette(routes=[*routes, *page.routes()], exception_handlers=handlers, middleware=middleware)
 
 
 class _Brief:
@@ -62,8 +63,13 @@ class _Brief:
         await app(scope, receive, send)
 
 
-def _guarded(operation: Operation, service: Service, gate: Gate) -> Callable[[Request], Awaitable[Response]]:
+def _guarded(
+    methods: Mapping[str, Operation], service: Service, gate: Gate
+) -> Callable[[Request], Awaitable[Response]]:
+    """The operations of one path, by method."""
+
     async def endpoint(request: Request) -> Response:
+        operation = methods["GET" if request.method == "HEAD" else request.method]
         note_operation(request.scope, operation.path)
         if operation.role is not None:
             gate.check(request, service.roster(), operation.role)

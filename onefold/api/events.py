@@ -95,6 +95,7 @@ OPERATIONS = (
             Parameter("Last-Event-ID", "header", {"type": "integer", "minimum": 0}, "The same, and before it."),
         ),
         answer=str,
+        media=MEDIA_TYPE,
         statuses=((400, "the index is none"),),
     ),
 )
