@@ -9,6 +9,7 @@ import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 
+from onefold.api.answers import EntryKind, ListEntry, Listing, MovedTo, Removed, Written, href
 from onefold.api.content import ContentResponse, byte_range, http_date, inert, received
 from onefold.api.json import answer, body
 from onefold.api.operation import Operation, Parameter
@@ -22,13 +23,14 @@ from onefold.api.parameters import (
     RECURSIVE,
     condition,
     contents,
+    digests,
     etag,
     flag,
     linearizable,
     mode,
     number,
 )
-from onefold.api.paths import href, parse_href, path_of, query
+from onefold.api.paths import parse_href, path_of, query
 from onefold.api.problem import ApiError
 from onefold.api.service import Service
 from onefold.core.model import Kind, Row
@@ -37,65 +39,15 @@ from onefold.core.request import Condition, Delete, Done, MakeDirectory, Rename,
 from onefold.core.roster import Role
 from onefold.errors import InTheWay
 
-
-class Listed(msgspec.Struct, frozen=True):
-    """One entry of a directory. `mode` as chmod has it; `digest` of a file, `target` of a symlink."""
-
-    name: str
-    href: str
-    kind: str
-    size: int
-    mode: str
-    mtime_ns: int
-    digest: str | None
-    target: str | None
-    version: int
-    id: int
-
-
-class Listing(msgspec.Struct, frozen=True):
-    """`next`: what to send as `after`, as it is, for the entries that follow; null when these were the last."""
-
-    path: str
-    href: str
-    index: int
-    entries: list[Listed]
-    next: str | None
-
-
-class Written(msgspec.Struct, frozen=True):
-    path: str
-    href: str
-    version: int
-    index: int
-    digest: str
-    size: int
-
-
-class Made(msgspec.Struct, frozen=True):
-    path: str
-    href: str
-    version: int
-    index: int
-
-
-class Removed(msgspec.Struct, frozen=True):
-    index: int
+KINDS: dict[Kind, EntryKind] = {Kind.FILE: "file", Kind.DIRECTORY: "directory", Kind.SYMLINK: "symlink"}
 
 
 class MoveIt(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """`from` and `to` are percent-encoded paths; `if_match`: an ETag that it must have, or `*`."""
+    """`from` and `to` are percent-encoded paths; `if_match`: the digest that it must have, or `*`."""
 
     source: str = msgspec.field(name="from")
     to: str
     if_match: str | None = None
-
-
-class Moved(msgspec.Struct, frozen=True):
-    path: str
-    href: str
-    version: int
-    index: int
 
 
 # ------------------------------------------------------------------------------------------------ reading
@@ -109,18 +61,18 @@ async def list_directory(service: Service, request: Request) -> Response:
     if linearizable(request):
         await reader.linearize()
     rows = reader.list(path, after, limit + 1)
-    entries = [_listed(path, row) for row in rows[:limit]]
+    entries = tuple(_listed(path, row) for row in rows[:limit])
     following = href(rows[limit - 1].name) if len(rows) > limit else None
     return answer(Listing(show(path), href(path), reader.index, entries, following))
 
 
-def _listed(directory: RelPath, row: Row) -> Listed:
-    return Listed(
+def _listed(directory: RelPath, row: Row) -> ListEntry:
+    return ListEntry(
         show(row.name),
         href(directory.child(row.name)),
-        row.kind.name.lower(),
+        KINDS[row.kind],
         row.size,
-        f"{row.mode:o}",
+        row.mode,
         row.mtime_ns,
         row.content.hex() if row.kind is Kind.FILE else None,
         show(row.content) if row.kind is Kind.SYMLINK else None,
@@ -190,7 +142,7 @@ async def make_directory(service: Service, request: Request) -> Response:
     path = path_of(request)
     bits = mode(request)
     done = await service.node.writer.do(MakeDirectory(path) if bits is None else MakeDirectory(path, bits))
-    return answer(Made(show(path), href(path), done.version, done.index), _status(done))
+    return answer(Written(show(path), href(path), done.version, done.index), _status(done))
 
 
 async def delete(service: Service, request: Request) -> Response:
@@ -204,9 +156,9 @@ async def move(service: Service, request: Request) -> Response:
     to = parse_href(wanted.to)
     needed = Condition()
     if wanted.if_match is not None:
-        needed = Condition(True) if wanted.if_match == "*" else Condition(True, contents(wanted.if_match))
+        needed = Condition(True) if wanted.if_match == "*" else Condition(True, digests(wanted.if_match))
     done = await service.node.writer.do(Rename(parse_href(wanted.source), to, needed))
-    return answer(Moved(show(to), href(to), done.version, done.index))
+    return answer(MovedTo(done.index, done.version))
 
 
 def _status(done: Done) -> int:
@@ -250,10 +202,10 @@ OPERATIONS = (
     ),
     Operation(
         "PUT", "/v1/directories/{path:path}", Role.WRITE, make_directory, "Make a directory, and all above it",
-        (MODE,), answer=Made, statuses=((201, "it was not there before"), _BAD, _IN_THE_WAY, _AWAY),
+        (MODE,), answer=Written, statuses=((201, "it was not there before"), _BAD, _IN_THE_WAY, _AWAY),
     ),
     Operation(
-        "POST", "/v1/move", Role.WRITE, move, "Give a file or directory another path", body=MoveIt, answer=Moved,
+        "POST", "/v1/move", Role.WRITE, move, "Give a file or directory another path", body=MoveIt, answer=MovedTo,
         statuses=(_BAD, (404, "there is nothing"), _IN_THE_WAY, _CHANGED, _AWAY),
     ),
 )  # fmt: skip

@@ -94,6 +94,11 @@ def contents(header: str, weak: bool = False) -> tuple[bytes, ...]:
     return tuple(found) or (NO_CONTENT,)
 
 
+def digests(named: str) -> tuple[bytes, ...]:
+    """What a member `if_match` of a body names: a digest in hex, or ETags. Raises `ApiError` (400)."""
+    return contents(named if '"' in named else f'"{named}"')
+
+
 def condition(request: Request) -> Condition:
     """What `If-Match` and `If-None-Match` make a condition of a write. Raises `ApiError` (400)."""
     match, none_match = request.headers.get("if-match"), request.headers.get("if-none-match")

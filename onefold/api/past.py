@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 
+from onefold.api.answers import History, PastChange, href
 from onefold.api.json import answer
 from onefold.api.operation import Operation, Parameter
 from onefold.api.parameters import INTEGER_MAX, integer, number
-from onefold.api.paths import href, path_of
+from onefold.api.paths import path_of
 from onefold.api.service import Service
 from onefold.core.history import REMOVED, Record
 from onefold.core.model import Kind, index_of
@@ -21,30 +21,10 @@ LIMIT = Parameter("limit", "query", integer(1, 1_000, 100), "at most so many")
 BEFORE = Parameter("before", "query", integer(0, INTEGER_MAX, INTEGER_MAX), "only those with older versions than this")
 
 
-class Change(msgspec.Struct, frozen=True):
-    """`path` and `href` are those of right after it. `node` wrote it. `size` and `digest` of a file."""
-
-    index: int
-    version: int
-    verb: str
-    path: str
-    href: str
-    node: str
-    size: int | None
-    digest: str | None
-    mtime_ns: int
-
-
-class Changes(msgspec.Struct, frozen=True):
-    """Newest first."""
-
-    changes: list[Change]
-
-
 async def history(service: Service, request: Request) -> Response:
     reader = service.node.reader
     found = reader.history(number(request, BEFORE) or 0, number(request, LIMIT) or 0)
-    return answer(Changes([_change(record) for record in found]))
+    return answer(History(tuple(_change(record) for record in found)))
 
 
 async def history_of(service: Service, request: Request) -> Response:
@@ -52,12 +32,12 @@ async def history_of(service: Service, request: Request) -> Response:
     found = service.node.reader.history_of(path, number(request, BEFORE) or 0, number(request, LIMIT) or 0)
     if found is None:
         raise NotFound(f"nothing is known of {show(path)}", "see what there is; only the newest changes are kept")
-    return answer(Changes([_change(record) for record in found]))
+    return answer(History(tuple(_change(record) for record in found)))
 
 
-def _change(record: Record) -> Change:
+def _change(record: Record) -> PastChange:
     is_file = record.kind is Kind.FILE and record.verb != REMOVED
-    return Change(
+    return PastChange(
         index_of(record.version),
         record.version,
         record.verb,
@@ -71,7 +51,7 @@ def _change(record: Record) -> Change:
 
 
 OPERATIONS = (
-    Operation("GET", "/v1/history", Role.READ, history, "The newest changes", (LIMIT, BEFORE), answer=Changes),
+    Operation("GET", "/v1/history", Role.READ, history, "The newest changes", (LIMIT, BEFORE), answer=History),
     Operation(
         "GET",
         "/v1/history/{path:path}",
@@ -79,7 +59,7 @@ OPERATIONS = (
         history_of,
         "What became of a path, also under other names",
         (LIMIT, BEFORE),
-        answer=Changes,
+        answer=History,
         statuses=((404, "nothing is known of it"),),
     ),
 )

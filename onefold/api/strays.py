@@ -2,43 +2,22 @@
 
 from __future__ import annotations
 
-import datetime
 from collections.abc import AsyncIterator
 
 import msgspec
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 
+from onefold.api.answers import StraysTold, StrayTold, Written, href
 from onefold.api.content import inert
-from onefold.api.files import Removed
+from onefold.api.files import KINDS
 from onefold.api.json import answer, body
 from onefold.api.operation import Operation
-from onefold.api.paths import href, parse_href
+from onefold.api.paths import parse_href
 from onefold.api.service import Service
 from onefold.core.paths import show
 from onefold.core.roster import Role
 from onefold.node.kept import PART_BYTES_MAX
-
-
-class Stray(msgspec.Struct, frozen=True):
-    """`path` is where it stood. `kept_at`: when it was kept aside."""
-
-    id: str
-    node: str
-    path: str
-    href: str
-    kind: str
-    size: int
-    kept_at: str
-    reason: str
-
-
-class Strays(msgspec.Struct, frozen=True):
-    """`missing`: the nodes that do not answer. `omitted`: how many older ones are not named."""
-
-    strays: list[Stray]
-    missing: list[str]
-    omitted: int
 
 
 class RestoreTo(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -50,16 +29,14 @@ class RestoreTo(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 async def strays(service: Service, request: Request) -> Response:
     told, missing = await service.node.kept.everywhere()
     found = [
-        Stray(s.id, each.node, show(s.path), href(s.path), s.kind.name.lower(), s.size, _when(s.when), s.reason)
+        StrayTold(
+            s.id, each.node, show(s.path), href(s.path), s.size, round(s.when, 3), KINDS[s.kind], s.reason,
+        )
         for each in told
         for s in each.strays
-    ]
+    ]  # fmt: skip
     found.sort(key=lambda stray: stray.kept_at, reverse=True)
-    return answer(Strays(found, missing, sum(each.omitted for each in told)))
-
-
-def _when(seconds: float) -> str:
-    return datetime.datetime.fromtimestamp(seconds, datetime.UTC).isoformat(timespec="milliseconds")
+    return answer(StraysTold(tuple(found), tuple(missing), sum(each.omitted for each in told)))
 
 
 async def read(service: Service, request: Request) -> Response:
@@ -83,8 +60,8 @@ async def read(service: Service, request: Request) -> Response:
 async def restore(service: Service, request: Request) -> Response:
     wanted = await body(request, RestoreTo)
     to = None if wanted.to is None else parse_href(wanted.to)
-    index = await service.node.kept.bring_back(request.path_params["node"], request.path_params["id"], to)
-    return answer(Removed(index))
+    done = await service.node.kept.bring_back(request.path_params["node"], request.path_params["id"], to)
+    return answer(Written(show(done.path), href(done.path), done.version, done.index, size=done.size))
 
 
 async def drop(service: Service, request: Request) -> Response:
@@ -96,14 +73,14 @@ _NONE = (404, "there is no such node or stray")
 _NODE_AWAY = (503, "that node is not connected")
 
 OPERATIONS = (
-    Operation("GET", "/v1/strays", Role.READ, strays, "What was kept aside on all nodes", answer=Strays),
+    Operation("GET", "/v1/strays", Role.READ, strays, "What was kept aside on all nodes", answer=StraysTold),
     Operation(
         "GET", "/v1/strays/{node}/{id}", Role.READ, read, "The content of a stray", answer=bytes,
         statuses=(_NONE, (409, "it is a directory"), _NODE_AWAY),
     ),
     Operation(
         "POST", "/v1/strays/{node}/{id}/restore", Role.WRITE, restore, "Write a stray to where it stood, or elsewhere",
-        body=RestoreTo, answer=Removed, statuses=(_NONE, (409, "what stands there does not allow it"), _NODE_AWAY),
+        body=RestoreTo, answer=Written, statuses=(_NONE, (409, "what stands there does not allow it"), _NODE_AWAY),
     ),
     Operation(
         "DELETE", "/v1/strays/{node}/{id}", Role.WRITE, drop, "Remove a stray for ever",

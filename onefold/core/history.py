@@ -8,13 +8,15 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Callable
+from typing import Final, Literal
 
 import msgspec
 
 from onefold.core.model import ROOT, Applied, Change, Id, Kind, Pack, Remove, Row, Version, author, index_of, version
 from onefold.core.paths import ROOT_PATH, RelPath
 
-CREATED, EDITED, MOVED, REMOVED = "created", "edited", "moved", "removed"
+Verb = Literal["created", "edited", "moved", "removed"]
+REMOVED: Final = "removed"
 
 
 class Record(msgspec.Struct, frozen=True, gc=False):
@@ -23,7 +25,7 @@ class Record(msgspec.Struct, frozen=True, gc=False):
 
     version: Version
     id: Id
-    verb: str
+    verb: Verb
     path: RelPath
     node: str
     kind: Kind
@@ -79,16 +81,16 @@ def _positions(pack: Pack, applied: Applied) -> tuple[list[int], dict[Id, Versio
     return starts, removed
 
 
-def _deeds(id: Id, change: Change, index: int, removed: dict[Id, Version]) -> list[tuple[Version, str]]:
+def _deeds(id: Id, change: Change, index: int, removed: dict[Id, Version]) -> list[tuple[Version, Verb]]:
     before, after = change.before, change.after
     if after is None:
         return [(removed[id], REMOVED)] if before is not None else []
     if before is None:
-        return [(Version(id), CREATED)]
-    done = []
+        return [(Version(id), "created")]
+    done: list[tuple[Version, Verb]] = []
     if after.version != before.version:
-        done.append((after.version, EDITED))
+        done.append((after.version, "edited"))
     if after.placed != before.placed:
-        done.append((after.placed, MOVED))
+        done.append((after.placed, "moved"))
     assert all(index_of(made) == index for made, _ in done)
     return done

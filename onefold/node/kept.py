@@ -14,11 +14,11 @@ from onefold.core.messages import (
     AskStrays,
     Denied,
     DropStray,
-    Flushed,
     Message,
     ReadStray,
     RestoreStray,
     StrayPart,
+    StrayRestored,
     StraysTold,
     StrayTold,
     Taken,
@@ -84,14 +84,14 @@ class Kept:
             raise PeerRefused(f"{node} did not give its stray {id}")
         return answer
 
-    async def bring_back(self, node: str, id: str, to: RelPath | None) -> int:
-        """Write a stray of `node` to where it stood, or `to`; the index by which that is done. It is no stray then."""
+    async def bring_back(self, node: str, id: str, to: RelPath | None) -> StrayRestored:
+        """Write a stray of `node` to where it stood, or `to`. It is no stray then."""
         if node == self._me:
             return await self.restore(id, to)
         answer = await self._ask(node, RestoreStray(id, None if to is None else bytes(to)), RESTORE_SECONDS)
-        if not isinstance(answer, Flushed):
+        if not isinstance(answer, StrayRestored):
             raise PeerRefused(f"{node} did not restore its stray {id}")
-        return answer.index
+        return answer
 
     async def forget(self, node: str, id: str) -> None:
         """Drop a stray of `node` for ever."""
@@ -125,19 +125,20 @@ class Kept:
             return StrayPart(data[offset : offset + length], len(data))
         return await asyncio.to_thread(_part, stray.file, offset, min(length, PART_BYTES_MAX))
 
-    async def restore(self, id: str, to: RelPath | None) -> int:
+    async def restore(self, id: str, to: RelPath | None) -> StrayRestored:
         stray = await self._stray(id)
         path = stray.path if to is None else to
-        index = 0
+        index = version = 0
         for requests in await asyncio.to_thread(lambda: list(_levels(stray, path))):
             for first in range(0, len(requests), AT_ONCE):
                 done = await asyncio.gather(
                     *(self._writer.do(request, file) for request, file in requests[first : first + AT_ONCE])
                 )
+                version = version or done[0].version
                 index = max(index, *(each.index for each in done))
         await self.drop(id)
         log.info("a stray is restored", id=id, path=show(path))
-        return index
+        return StrayRestored(bytes(path), version, index, stray.size)
 
     async def drop(self, id: str) -> None:
         await asyncio.to_thread(self._strays.remove, id)
@@ -160,7 +161,7 @@ class Kept:
             return await self.read(message.id, message.offset, message.length)
         if isinstance(message, RestoreStray):
             to = None if message.to is None else RelPath.parse(message.to)
-            return Flushed(await self.restore(message.id, to))
+            return await self.restore(message.id, to)
         await self.drop(message.id)
         return Taken()
 

@@ -175,10 +175,11 @@ def test_names_are_bytes(running: Demo, client: httpx.Client, here: str, name: b
     assert read(client, told["href"]) == name
     listed = client.get(f"/v1/list/{here}").raise_for_status().json()["entries"]
     assert told["href"] in [entry["href"] for entry in listed]
-    moved = client.post("/v1/move", json={"from": told["href"], "to": told["href"] + "2"}).raise_for_status().json()
-    assert read(client, moved["href"]) == name
-    client.delete("/v1/files/" + moved["href"]).raise_for_status()
-    problem(client.get("/v1/files/" + moved["href"]), 404)
+    moved = told["href"] + "2"
+    client.post("/v1/move", json={"from": told["href"], "to": moved}).raise_for_status()
+    assert read(client, moved) == name
+    client.delete(f"/v1/files/{moved}").raise_for_status()
+    problem(client.get(f"/v1/files/{moved}"), 404)
 
 
 # ------------------------------------------------------------------------------------------------ conditions
@@ -194,7 +195,7 @@ def test_a_write_with_a_condition_changes_nothing_unless_it_holds(client: httpx.
     assert read(client, f"{here}/a") == b"one"
     client.put(url, content=b"two", headers={"If-Match": f"{tag(b'no')}, {tag(b'one')}"}).raise_for_status()
     problem(client.delete(url, headers={"If-Match": tag(b"one")}), 412)
-    asked = {"from": f"{here}/a", "to": f"{here}/b", "if_match": tag(b"one")}
+    asked = {"from": f"{here}/a", "to": f"{here}/b", "if_match": blake3(b"one").hexdigest()}
     problem(client.post("/v1/move", json=asked), 412)
     client.post("/v1/move", json={**asked, "if_match": tag(b"two")}).raise_for_status()
     client.delete(f"/v1/files/{here}/b", headers={"If-Match": tag(b"two")}).raise_for_status()
@@ -240,8 +241,8 @@ def test_a_directory_is_listed_page_by_page(client: httpx.Client, here: str) -> 
     assert [entry["kind"] for entry in listed["entries"]] == ["file", "file", "file", "directory"]
     assert (listed["next"], listed["path"]) == (None, f"{here}/d")
     entry = listed["entries"][0]
-    assert (entry["size"], entry["mode"], entry["digest"]) == (1, "644", blake3(b"a").hexdigest())
-    assert listed["entries"][3]["mode"] == "750"
+    assert (entry["size"], entry["mode"], entry["digest"]) == (1, 0o644, blake3(b"a").hexdigest())
+    assert listed["entries"][3]["mode"] == 0o750
     names, after = [], ""
     while True:
         page = client.get(f"/v1/list/{here}/d?limit=1" + (f"&after={after}" if after else "")).json()
@@ -368,7 +369,8 @@ def test_strays_of_all_nodes_are_seen_restored_and_dropped(
     assert answer.content == b"an edit where none may be"
     assert "attachment" in answer.headers["Content-Disposition"]
     to = {"to": f"{here}/elsewhere/b"}
-    clients["node3"].post(f"/v1/strays/node2/{edit['id']}/restore", json=to).raise_for_status()
+    restored = clients["node3"].post(f"/v1/strays/node2/{edit['id']}/restore", json=to).raise_for_status().json()
+    assert (restored["path"], restored["size"]) == (f"{here}/elsewhere/b", 25)
     assert read(leader, f"{here}/elsewhere/b") == b"an edit where none may be"
     assert read(leader, f"{here}/a") == b"committed"
     problem(leader.post(f"/v1/strays/node2/{new['id']}/restore", json={"to": f"{here}/a/x"}), 409)

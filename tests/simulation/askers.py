@@ -32,9 +32,7 @@ class Askers:
         process = self._cluster.processes.get(self._rng.choice(self._cluster.members))
         if process is not None and process.life.alive and process.node is not None:
             request, data = self._request(process.node)
-            process.life.tasks.append(
-                self._cluster.loop.spawn(process.life, self._do(process.node, request, data, self._rng.random()))
-            )
+            self._cluster.loop.spawn(process.life, self._do(process.node, request, data, self._rng.random()))
 
     def _request(self, node: Node) -> tuple[Request, bytes | None]:
         rng = self._rng
