@@ -11,7 +11,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from onefold.api import cluster, events, files, health, metrics, past, strays
+from onefold.api import cluster, events, files, health, metrics, page, past, strays
 from onefold.api.gate import Gate
 from onefold.api.operation import Operation
 from onefold.api.problem import ApiError, api_error, http_error, onefold_error, unforeseen
@@ -43,7 +43,7 @@ def build(service: Service) -> Starlette:
         Exception: unforeseen,
     }
     counted = Middleware(Counted, requests=service.requests)
-    return Starlette(routes=routes, exception_handlers=handlers, middleware=[counted])
+    return Starlette(routes=[*routes, *page.routes()], exception_handlers=handlers, middleware=[counted])
 
 
 def _guarded(operation: Operation, service: Service, gate: Gate) -> Callable[[Request], Awaitable[Response]]:
