@@ -55,16 +55,22 @@ IfMatch = Annotated[
 Seconds = Annotated[float, typer.Option("--timeout", metavar="SECONDS", min=0.0, help="How long to wait.")]
 
 
-@app.callback()
-def onefold(
-    version: Annotated[bool, typer.Option("--version", is_eager=True, help="Print the version, and end.")] = False,
-) -> None:
-    """One folder, every machine, always identical."""
-    if version:
+def print_version(asked: bool) -> None:
+    """Before a command is missed: there need not be one."""
+    if asked:
         from onefold import __version__
 
         typer.echo(__version__)
         raise typer.Exit
+
+
+@app.callback()
+def onefold(
+    version: Annotated[
+        bool, typer.Option("--version", is_eager=True, callback=print_version, help="Print the version, and end.")
+    ] = False,
+) -> None:
+    """One folder, every machine, always identical."""
 
 
 @demo_app.callback()
@@ -307,6 +313,22 @@ def leader_move(node: NodeName, data: Data = DATA, config: MaybeSettings = None)
 
     moved = of.move(find(config, data), node)
     typer.echo(f"{moved.leader} leads (term {moved.term})")
+
+
+@app.command()
+def bench(
+    edits: Annotated[int, typer.Option("--edits", min=0, help="How many edits of 1 KiB, one after another.")] = 200,
+    files: Annotated[int, typer.Option("--files", min=0, help="How many files of 4 KiB, eight at a time.")] = 1000,
+    large: Annotated[int, typer.Option("--large", metavar="MIB", min=0, help="The size of one large file.")] = 64,
+    as_json: Annotated[bool, typer.Option("--json", help="For programs.")] = False,
+    data: Data = DATA,
+    config: MaybeSettings = None,
+) -> None:
+    """Measure how long changes take in this cluster, in a directory of its own that is removed again."""
+    from onefold.bench import run
+    from onefold.find import find
+
+    raise typer.Exit(run(find(config, data), edits, files, large, as_json))
 
 
 @app.command()

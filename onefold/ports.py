@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -92,6 +93,11 @@ class Log(Protocol):
         trimming never takes that. An old leader that repeats an append long after a later one trimmed it is told that
         it was not committed: it is deposed, and its batch is sent again and answered with its first outcome.
         """
+        ...
+
+    @property
+    def stored_bytes(self) -> int:
+        """The size of what holds the log, as it was when it was last tidied; 0 while that is not known."""
         ...
 
     async def tidy(self, leads: bool) -> None:
@@ -193,8 +199,27 @@ class Objects(Protocol):
         ...
 
 
+class Traffic:
+    """Bytes that came from other nodes and went to them, within TLS. Several threads may count."""
+
+    def __init__(self) -> None:
+        self.received = 0
+        self.sent = 0
+        self._lock = threading.Lock()
+
+    def receive(self, size: int) -> None:
+        with self._lock:
+            self.received += size
+
+    def send(self, size: int) -> None:
+        with self._lock:
+            self.sent += size
+
+
 class Peers(Protocol):
     """Connections to the other nodes, mutually authenticated."""
+
+    traffic: Traffic
 
     def connected(self) -> frozenset[str]:
         """The peers with a live connection, by name."""

@@ -7,7 +7,7 @@ cd "$(dirname "$(readlink -f "$0")")/.."
 # shellcheck source=scripts/setup.sh
 . scripts/setup.sh
 set_up requirements-dev.lock requirements.lock
-want git vim ip:iproute2
+want git vim ip:iproute2 node:nodejs chromium chromedriver:chromium-driver
 
 export PATH="$PWD/.venv/bin:$PATH"
 ruff format --check .

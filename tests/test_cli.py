@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from msgspec.structs import replace
 
-from onefold import demo_dir
+from onefold import __version__, demo_dir
 from onefold.config import load
 from onefold.core.messages import HookRun, HookState, Problem, Recent, Report
 from onefold.demo import all_ready
@@ -68,6 +68,11 @@ def test_what_is_wrong_is_said_in_one_sentence(tmp_path: Path, arguments: list[s
     assert says in done.stderr
     assert done.stderr.count("\n") == 1
     assert not done.stdout
+
+
+def test_the_version_needs_no_command(tmp_path: Path) -> None:
+    done = onefold("--version", cwd=tmp_path)
+    assert (done.returncode, done.stdout, done.stderr) == (0, f"{__version__}\n", "")
 
 
 def test_every_command_explains_itself(tmp_path: Path) -> None:

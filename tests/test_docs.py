@@ -77,6 +77,12 @@ def test_every_module_is_in_the_architecture_and_every_one_there_exists() -> Non
     assert set(re.findall(r"^\| `(onefold/[\w/]+\.py)` \|", table, re.MULTILINE)) == modules
 
 
+def test_every_script_of_the_page_is_in_the_architecture_and_every_one_there_exists() -> None:
+    section = text("ARCHITECTURE.md").partition("\n## The web page")[2].partition("\n## ")[0]
+    told = re.findall(r"^\| `onefold/web/(\w+\.js)` \|", section, re.MULTILINE)
+    assert sorted(told) == sorted(path.name for path in PROJECT.glob("onefold/web/*.js"))
+
+
 def test_every_dependency_is_in_the_architecture_with_its_reason() -> None:
     import tomllib
 

@@ -42,6 +42,27 @@ class CatchingUp(msgspec.Struct, frozen=True):
     total: int
 
 
+class HookRunTold(msgspec.Struct, frozen=True):
+    """How a hook's program ran: when it began (seconds since 1970), for how many seconds, for how many changed paths,
+    its exit code (null: it had none), the last line that it wrote, and why it counts as failed ("": it does not)."""
+
+    began: float
+    seconds: float
+    paths: int
+    code: int | None
+    line: str
+    failure: str
+
+
+class HookTold(msgspec.Struct, frozen=True):
+    """A hook of a node: whether it runs just now, whether changes wait for its next run, and how it ran last."""
+
+    name: str
+    running: bool
+    waiting: bool
+    last: HookRunTold | None
+
+
 class NodeStatus(msgspec.Struct, frozen=True):
     """A node as it is now. `role`: leader, voter, replica, standby or down; of the last two nothing else is known but
     their problems. `applied`, `in_place` and `durable` are indices of the log."""
@@ -56,6 +77,7 @@ class NodeStatus(msgspec.Struct, frozen=True):
     strays: int | None = None
     mended: int | None = None
     progress: CatchingUp | None = None
+    hooks: tuple[HookTold, ...] = ()
     problems: tuple[ProblemTold, ...] = ()
 
 
@@ -196,7 +218,8 @@ class StraysTold(msgspec.Struct, frozen=True):
 
 
 class ChangeTold(msgspec.Struct, frozen=True):
-    """One change of an entry. What was removed has the kind that it had, and nothing else."""
+    """One change of an entry. `origin`: where what was moved had been, as `href` is. What is in a directory moves
+    along, and is not told of. Of what was removed, only the kind is known."""
 
     verb: Verb
     path: str
@@ -205,10 +228,11 @@ class ChangeTold(msgspec.Struct, frozen=True):
     size: int | None = None
     digest: str | None = None
     version: int | None = None
+    origin: str | None = None
 
 
 class Changed(msgspec.Struct, frozen=True):
-    """An entry of the log was applied. `node` wrote it; of many changes some are `omitted`, which are so many."""
+    """An entry of the log was applied. `node` wrote it ("": several did); of many changes, so many are `omitted`."""
 
     index: int
     node: str
@@ -224,7 +248,7 @@ class Placed(msgspec.Struct, frozen=True):
 
 
 class Reset(msgspec.Struct, frozen=True):
-    """What happened after the index that was asked for is not known any more, up to `index`: list anew."""
+    """What happened after the index that was asked for is not known here, up to `index`: list anew."""
 
     index: int
 

@@ -6,14 +6,16 @@ from collections.abc import Awaitable, Callable
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from onefold.api import cluster, files, past, strays
+from onefold.api import cluster, events, files, health, metrics, page, past, strays
 from onefold.api.gate import Gate
 from onefold.api.operation import Operation
 from onefold.api.problem import ApiError, api_error, http_error, onefold_error, unforeseen
+from onefold.api.requests import Counted, note_operation
 from onefold.api.service import Service
 from onefold.errors import OnefoldError
 
@@ -22,6 +24,9 @@ OPERATIONS: tuple[Operation, ...] = (
     *files.OPERATIONS,
     *past.OPERATIONS,
     *strays.OPERATIONS,
+    *events.OPERATIONS,
+    *health.OPERATIONS,
+    *metrics.OPERATIONS,
 )
 
 
@@ -37,11 +42,13 @@ def build(service: Service) -> Starlette:
         OnefoldError: onefold_error,
         Exception: unforeseen,
     }
-    return Starlette(routes=routes, exception_handlers=handlers)
+    counted = Middleware(Counted, requests=service.requests)
+    return Starlette(routes=[*routes, *page.routes()], exception_handlers=handlers, middleware=[counted])
 
 
 def _guarded(operation: Operation, service: Service, gate: Gate) -> Callable[[Request], Awaitable[Response]]:
     async def endpoint(request: Request) -> Response:
+        note_operation(request.scope, operation.path)
         if operation.role is not None:
             gate.check(request, service.roster(), operation.role)
         return await operation.handle(service, request)

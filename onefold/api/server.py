@@ -35,6 +35,7 @@ class ApiServer:
     def __init__(self, service: Service) -> None:
         """Raises `OperatorError` when the certificate cannot be used."""
         self._settings = service.config.api
+        self._feed = service.feed
         config = uvicorn.Config(
             build(service),
             loop="none",
@@ -73,6 +74,7 @@ class ApiServer:
 
     async def close(self) -> None:
         if self._task is not None:
+            self._feed.close()
             self._server.should_exit = True
             await self._task
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import time
 from collections.abc import Iterable, Iterator
 from types import TracebackType
 from typing import Any, Self, TypeVar
@@ -16,10 +17,12 @@ from onefold.client.attempts import Failure, Nodes, Reply, attempts
 from onefold.client.body import Body
 from onefold.client.calls import Call, Content, FolderPath
 from onefold.client.download import Arriving, Part
-from onefold.client.errors import Unreachable
+from onefold.client.errors import ClientError, Unreachable
+from onefold.client.events import SILENT_SECONDS, Event, Stream
 
 T = TypeVar("T")
 PAGE = 1000
+PATIENCE_SECONDS = 60.0
 
 
 class Client:
@@ -165,6 +168,25 @@ class Client:
         """Delete a stray for good."""
         self._do(calls.drop_stray(node, id))
 
+    # -------------------------------------------------------------------------------------------- events
+
+    def events(self, since: int | None = None, patience: float = PATIENCE_SECONDS) -> Iterator[Event]:
+        """What happens, for ever: each entry after `since` (None: from now on), when it is everywhere, and the status.
+
+        A stream that breaks off is taken up again, also at another node, without a gap; a `Reset` says where that was
+        not possible. Raises `Unreachable` once no node has answered for `patience` seconds, or none ever did.
+        """
+        stream = Stream(since, patience)
+        while True:
+            ended: ClientError | None = None
+            try:
+                with self._answered(stream.call(), SILENT_SECONDS) as response:
+                    for part in _parts(response):
+                        yield from stream.feed(part)
+            except ClientError as error:
+                ended = error
+            time.sleep(stream.pause(ended))
+
     # -------------------------------------------------------------------------------------------- asking
 
     def _do(self, call: Call[T]) -> T:
@@ -172,19 +194,19 @@ class Client:
             return calls.decode(call, b"".join(_parts(response)))
 
     @contextlib.contextmanager
-    def _answered(self, call: Call[Any]) -> Iterator[httpx.Response]:
-        """The successful answer to `call`, its body yet to be read."""
+    def _answered(self, call: Call[Any], seconds: float | None = None) -> Iterator[httpx.Response]:
+        """The successful answer to `call`, its body yet to be read; `seconds`: how long its node may be silent."""
         with contextlib.ExitStack() as opened:
             body = opened.enter_context(Body(call.content)) if call.content is not None else None
-            response = self._ask(call, body)
+            response = self._ask(call, body, seconds)
             opened.callback(response.close)
             yield response
 
-    def _ask(self, call: Call[Any], body: Body | None) -> httpx.Response:
+    def _ask(self, call: Call[Any], body: Body | None, seconds: float | None) -> httpx.Response:
         course = attempts(self._nodes, call)
         url = next(course)
         while True:
-            given = transport.arguments(url, call, body)
+            given = transport.arguments(url, call, body, seconds)
             if body is not None:
                 given["content"] = body.parts()
             response: httpx.Response | None = None

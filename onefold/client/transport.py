@@ -37,15 +37,19 @@ def settings(token: str, ca: Authority, seconds: float) -> Settings:
     return Settings(headers, _context(ca), httpx.Timeout(seconds, connect=CONNECT_SECONDS))
 
 
-def arguments(url: str, call: Call[Any], body: Body | None) -> dict[str, Any]:
-    """For `httpx.Client.build_request`, but for the content."""
+def arguments(url: str, call: Call[Any], body: Body | None, seconds: float | None) -> dict[str, Any]:
+    """For `httpx.Client.build_request`, but for the content. `seconds`: how long the node may be silent, if not as
+    always."""
     headers = dict(call.headers)
     if body is not None and body.size is not None:
         headers["Content-Length"] = str(body.size)
-    if call.json is None:
-        return {"method": call.method, "url": url, "headers": headers}
-    headers["Content-Type"] = "application/json"
-    return {"method": call.method, "url": url, "headers": headers, "content": msgspec.json.encode(call.json)}
+    given: dict[str, Any] = {"method": call.method, "url": url, "headers": headers}
+    if seconds is not None:
+        given["timeout"] = httpx.Timeout(seconds, connect=CONNECT_SECONDS)
+    if call.json is not None:
+        headers["Content-Type"] = "application/json"
+        given["content"] = msgspec.json.encode(call.json)
+    return given
 
 
 def reply(response: httpx.Response) -> Reply:

@@ -66,6 +66,13 @@ class HookState(msgspec.Struct, frozen=True):
     last: HookRun | None
 
 
+class Everywhere(msgspec.Struct, frozen=True):
+    """An entry that is in place on every live node, and the milliseconds since the first sign of the edit."""
+
+    index: int
+    ms: float
+
+
 class Report(msgspec.Struct, frozen=True, tag="report"):
     """A node about itself: told to every peer when it changes, and as a heartbeat.
 
@@ -75,6 +82,7 @@ class Report(msgspec.Struct, frozen=True, tag="report"):
     edits are followed. `reaches` names the peers with a live connection. `missing`: how much of this node's folder was
     found gone at its start, and is kept by all others until somebody confirms that. `progress`: it has much to catch up
     with. `mended` counts what was found damaged and mended since its start. `hooks` in the order of its settings.
+    `everywhere`: what the leader saw arrive everywhere since its last report.
     """
 
     node: str
@@ -96,6 +104,7 @@ class Report(msgspec.Struct, frozen=True, tag="report"):
     progress: Progress | None = None
     mended: int = 0
     hooks: tuple[HookState, ...] = ()
+    everywhere: tuple[Everywhere, ...] = ()
 
 
 class Arrived(msgspec.Struct, frozen=True, tag="arrived"):

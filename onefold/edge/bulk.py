@@ -33,7 +33,7 @@ from onefold.core.messages import Message, Refused
 from onefold.core.wire import decode_message, encode_message
 from onefold.edge.doors import CONNECT_SECONDS, HANDSHAKE_SECONDS, HELLO_BYTES_MAX, Doors, tune
 from onefold.errors import ContentMismatch, OnefoldError, PeerError, PeerGone, PeerRefused
-from onefold.ports import Objects
+from onefold.ports import Objects, Traffic
 
 CHUNK_BYTES = 256 << 10
 """Read, sent, received, hashed and written at a time. What stays in a processor's cache is a quarter faster than 1 MiB
@@ -88,8 +88,9 @@ class _Sockets:
 class BulkServer:
     """Answers requests for content. `locate` is run on the event loop that calls `start`."""
 
-    def __init__(self, doors: Doors, locate: Locate) -> None:
+    def __init__(self, doors: Doors, locate: Locate, traffic: Traffic) -> None:
         self._doors = doors
+        self._traffic = traffic
         self._locate = locate
         self._loop: asyncio.AbstractEventLoop | None = None
         self._listener: socket.socket | None = None
@@ -220,12 +221,11 @@ class BulkServer:
         finally:
             found.cancel()
 
-    @staticmethod
-    def _answer(tls: ssl.SSLSocket, content: Path | bytes | None, offset: int, buffer: memoryview) -> None:
+    def _answer(self, tls: ssl.SSLSocket, content: Path | bytes | None, offset: int, buffer: memoryview) -> None:
         if isinstance(content, Path):
             with _regular_file(content) as fd:
                 if fd is not None:
-                    _send_file(tls, fd, offset, buffer)
+                    self._send_file(tls, fd, offset, buffer)
                     return
                 content = None
         if content is None:
@@ -234,14 +234,29 @@ class BulkServer:
         tls.sendall(_ANSWER.pack(True, len(content)))
         view = memoryview(content)
         for at in range(offset, len(content), CHUNK_BYTES):
-            tls.sendall(view[at : at + CHUNK_BYTES])
+            part = view[at : at + CHUNK_BYTES]
+            tls.sendall(part)
+            self._traffic.send(len(part))
+
+    def _send_file(self, tls: ssl.SSLSocket, fd: int, offset: int, buffer: memoryview) -> None:
+        # read, not mmap: a file that someone truncates meanwhile must end the transfer, not the process (SIGBUS)
+        size = os.fstat(fd).st_size
+        tls.sendall(_ANSWER.pack(True, size))
+        while offset < size:
+            count = os.preadv(fd, [buffer[: size - offset]], offset)
+            if count == 0:
+                raise PeerGone("the file was cut short while it was being sent")
+            tls.sendall(buffer[:count])
+            self._traffic.send(count)
+            offset += count
 
 
 class BulkClient:
     """Fetches objects from peers. Safe to call from several threads."""
 
-    def __init__(self, doors: Doors, objects: Objects) -> None:
+    def __init__(self, doors: Doors, objects: Objects, traffic: Traffic) -> None:
         self._doors = doors
+        self._traffic = traffic
         self._objects = objects
         self._sockets = _Sockets()
         self._lock = threading.Lock()
@@ -287,6 +302,7 @@ class BulkClient:
                     if _receive_into(tls, part) < len(part):
                         raise ConnectionResetError
                     offset += len(part)
+                    self._traffic.receive(len(part))
                     yield part
             except OSError as error:
                 self._sockets.drop(tls)
@@ -378,18 +394,6 @@ def _regular_file(path: Path) -> Iterator[int | None]:
         yield fd if stat.S_ISREG(os.fstat(fd).st_mode) else None
     finally:
         os.close(fd)
-
-
-def _send_file(tls: ssl.SSLSocket, fd: int, offset: int, buffer: memoryview) -> None:
-    # read, not mmap: a file that someone truncates meanwhile must end the transfer, not the process (SIGBUS)
-    size = os.fstat(fd).st_size
-    tls.sendall(_ANSWER.pack(True, size))
-    while offset < size:
-        count = os.preadv(fd, [buffer[: size - offset]], offset)
-        if count == 0:
-            raise PeerGone("the file was cut short while it was being sent")
-        tls.sendall(buffer[:count])
-        offset += count
 
 
 def _receive_into(tls: ssl.SSLSocket, view: memoryview) -> int:

@@ -38,6 +38,7 @@ class Space:
         self._ours = ours
         self._quota_bytes = quota_bytes
         self._alarmed = False
+        self.stored_bytes = 0
         self._trimmed = self._due = self._compacted = 0
 
     def trimmed(self, revision: int) -> None:
@@ -74,6 +75,7 @@ class Space:
     def _note(self, status: pb.StatusResponse) -> None:
         self._alarmed = any("NOSPACE" in error for error in status.errors)
         self._client.full = self._alarmed
+        self.stored_bytes = status.db_size
 
     async def _compact_trimmed(self) -> None:
         """Compact up to what we had trimmed at the call before: watches that work are not so far behind, and go on."""

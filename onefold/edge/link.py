@@ -25,7 +25,7 @@ from onefold.core.messages import Ask, BeginAnew, Confirm, Message, MoveLeader, 
 from onefold.core.wire import decode_message, encode_message
 from onefold.edge.doors import ADMIN, HANDSHAKE_SECONDS, HELLO_BYTES_MAX, Doors, tune
 from onefold.errors import OnefoldError, PeerAway, PeerError, PeerGone, PeerRefused
-from onefold.ports import PeerHandler
+from onefold.ports import PeerHandler, Traffic
 
 FRAME_BYTES_MAX = 8 << 20
 UNSENT_BYTES_MAX = 4 << 20
@@ -52,6 +52,7 @@ class Network(Protocol):
 
     doors: Doors
     handler: PeerHandler
+    traffic: Traffic
     links: set[Link]
 
     def spawn(self, work: Coroutine[Any, Any, None]) -> None: ...
@@ -108,6 +109,7 @@ class Link(asyncio.Protocol):
         if self.gone.done():
             return
         self._received += data
+        self._network.traffic.receive(len(data))
         if self.peer is not None:
             self._network.hear(self.peer)
         with self._verdict():
@@ -200,6 +202,7 @@ class Link(asyncio.Protocol):
             )
         if self._transport is not None:
             self._transport.write(HEADER.pack(len(data), kind, number) + data)
+            self._network.traffic.send(HEADER.size + len(data))
 
     # -------------------------------------------------------------------------------- asking and answering
 

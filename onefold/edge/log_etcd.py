@@ -216,6 +216,10 @@ class EtcdLog:
                 return
             self._space.trimmed(answer.header.revision)
 
+    @property
+    def stored_bytes(self) -> int:
+        return self._space.stored_bytes
+
     async def tidy(self, leads: bool) -> None:
         await self._space.tidy(leads)
 

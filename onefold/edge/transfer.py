@@ -27,7 +27,7 @@ from onefold.edge.bulk import BulkClient, BulkServer
 from onefold.edge.doors import CONNECT_SECONDS, HANDSHAKE_SECONDS, Doors
 from onefold.edge.link import CERTIFICATE_FIX, FrameKind, Link
 from onefold.errors import OperatorError, PeerError, PeerGone, PeerRefused
-from onefold.ports import Objects, PeerHandler
+from onefold.ports import Objects, PeerHandler, Traffic
 
 REDIAL_SECONDS = (0.0, 0.02, 0.05, 0.1)
 """Waits before dialling again, the last one for ever; from the start after a connection that stood."""
@@ -71,6 +71,7 @@ class PeerNetwork:
         others = {name: address for name, address in members.items() if name != node}
         self.doors = Doors(Hello(folder, node, incarnation, rules), others, server, client, peer_name, closed)
         self.handler = handler
+        self.traffic = Traffic()
         self.links: set[Link] = set()
         self._host = host
         self._port = port
@@ -83,8 +84,8 @@ class PeerNetwork:
         self._listener: socket.socket | None = None
         self._strangers = 0
         self._threads = ThreadPoolExecutor(FETCHES_MAX, thread_name_prefix="onefold-fetch")
-        self._bulk_server = BulkServer(self.doors, self._locate)
-        self._bulk_client = BulkClient(self.doors, objects)
+        self._bulk_server = BulkServer(self.doors, self._locate, self.traffic)
+        self._bulk_client = BulkClient(self.doors, objects, self.traffic)
 
     # -------------------------------------------------------------------------------- life
 

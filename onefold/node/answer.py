@@ -210,12 +210,11 @@ class Answerer:
         return await self._ports.peers.ask(leader, MoveLeader(node), FLUSH_SECONDS)
 
     async def _cluster(self) -> Cluster:
-        own = self._reporter.own()
-        reports = (own, *(self._reporter.reports[node] for node in sorted(self._reporter.reports)))
+        own, *others = self._reporter.known()
         recent = tuple(self._reporter.recent.values())
         if not recent and own.leader and own.leader != own.node:
             with contextlib.suppress(PeerError):
                 answer = await self._ports.peers.ask(own.leader, Ask(), CLUSTER_SECONDS)
                 if isinstance(answer, Cluster):
                     recent = answer.recent
-        return Cluster(own.leader, own.term, reports, self._who.members, recent)
+        return Cluster(own.leader, own.term, (own, *others), self._who.members, recent)

@@ -15,6 +15,7 @@ from onefold.core.messages import Problem
 from onefold.core.model import COMMANDS_MAX, Batch, Command, Entry, Move, Origin, Pack, Put
 from onefold.errors import LogUnavailable, OperatorError, PeerGone
 from onefold.node.hold import Holder
+from onefold.node.measure import Timings
 from onefold.ports import Log, Objects
 
 PACK_BYTES_MAX = 4 << 20
@@ -74,6 +75,13 @@ class Appender:
         self._permitted = asyncio.Event()
         self._permitted.set()
         self._problem: Problem | None = None
+        self.timings = Timings()
+        """From when a pack was taken up until it was committed."""
+
+    @property
+    def waiting(self) -> int:
+        """How many batches are to be appended next."""
+        return len(self._queue)
 
     def permit(self, permitted: bool) -> None:
         """Whether anything may be appended just now; what is submitted meanwhile waits."""
@@ -95,14 +103,17 @@ class Appender:
 
     async def lead(self, term: int, head: int) -> None:
         """Append as leader of `term`, whose log ends at `head`; returns when another term has begun."""
+        clock = asyncio.get_running_loop()
         try:
             while True:
                 await self._wake.wait()
                 while self._queue:
                     await self._permitted.wait()
                     pack = self._next_pack()
+                    since = clock.time()
                     if not await self._append(term, head + 1, pack):
                         return
+                    self.timings.add(clock.time() - since)
                     head += 1
                     self._waiting.difference_update(batch.origin for batch in pack.batches)
                 self._wake.clear()

@@ -43,8 +43,8 @@ class Agenda:
         self._due: dict[RelPath, Due] = {}
         self._taken: dict[RelPath, Due] = {}
 
-    def __bool__(self) -> bool:
-        return bool(self._due)
+    def __len__(self) -> int:
+        return len(self._due)
 
     def __contains__(self, path: RelPath) -> bool:
         return path in self._due or path in self._taken

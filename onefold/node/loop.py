@@ -20,6 +20,7 @@ from onefold.node.answer import Answerer
 from onefold.node.append import Appender
 from onefold.node.apply import Applier
 from onefold.node.catch_up import CatchUp
+from onefold.node.changes import Changes
 from onefold.node.durable import Keeper
 from onefold.node.examine import Examiner
 from onefold.node.fetch import Fetcher
@@ -42,7 +43,7 @@ from onefold.node.trim import Trimmer, trim_point
 from onefold.node.trust import Trust
 from onefold.node.waiting import insist
 from onefold.node.write import Writer
-from onefold.ports import Hint, Leader
+from onefold.ports import Hint, Leader, Traffic
 
 DIGESTS_TOLD = 16
 DRAIN_SECONDS = 1.0
@@ -74,6 +75,7 @@ class Node:
         self._joined = joined
         self._stopping = False
         self._unplaced: Iterable[Id] = ()
+        self.changes = Changes(catalogue.index)
         self.trust = Trust(who.name, who.voters, ports.base, lambda: catalogue.index)
         self._group = asyncio.TaskGroup()
         voters = frozenset(who.voters)
@@ -144,7 +146,7 @@ class Node:
             self._spawn,
         )
         self.sweeper = Sweeper(ports.base, ports.scanner, ports.clock, self.proposer.at_leisure, self.proposer.look_at)
-        self.reporter = Reporter(ports.peers, ports.clock, self._report, self._leader)
+        self.reporter = Reporter(ports.peers, ports.clock, self._report, self._leader, self.changes.everywhere)
         self.flusher = Flusher(
             who,
             ports,
@@ -358,6 +360,7 @@ class Node:
         self.keeper.applied(applied.index, entry, pack)
         self.giver.applied(applied)
         self.examiner.applied(applied.changes)
+        self.changes.applied(applied, pack, self._ports.catalogue)
         if self.trust.in_doubt:
             self._take_stand()
         self.writer.land(pack, applied)
@@ -414,6 +417,8 @@ class Node:
         self.flusher.advance()
 
     def _reported(self, peer: str, report: Report) -> None:
+        for entry in report.everywhere:
+            self.changes.everywhere(entry)
         self.applier.compare(peer, report.digests)
         self._take_stand()
         self.proposer.advance()
@@ -582,6 +587,28 @@ class Node:
     def _is_ready(self) -> bool:
         known = self._joined and self._catalogue.seeded and bool(self._leader())
         return known and self.trust.sound and not self._stopping
+
+    @property
+    def traffic(self) -> Traffic:
+        return self._ports.peers.traffic
+
+    @property
+    def stored_bytes(self) -> int:
+        """See `ports.Log`."""
+        return self._ports.log.stored_bytes
+
+    def unready(self) -> str:
+        """Why nobody should rely on this node's folder just now; "" when everybody may."""
+        if self._stopping:
+            return "it is stopping"
+        if not self.trust.sound:
+            return "its catalogue cannot be trusted"
+        leader = self._leader()
+        if not leader or not (leader == self.who.name or self._says_that_it_leads(leader)):
+            return "it reaches nobody that leads"
+        if not self._is_ready() or self.catch_up.progress() or self.placer.progress():
+            return "its folder is not yet what the others have"
+        return ""
 
     def _problems(self) -> list[Problem]:
         found = [*self._ports.log.problems(), *self._ports.watcher.problems(), *self._ports.peers.problems()]

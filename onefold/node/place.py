@@ -155,9 +155,14 @@ class Placer:
         return bool(left or self._discards or any(t < PATIENCE for t in self._tries.values()))
 
     @property
+    def waiting(self) -> int:
+        """How many files and directories are to be planned next."""
+        return len(self._dirty) + len(self._backlog)
+
+    @property
     def _left(self) -> int:
         """How many files and directories are still to be brought to the catalogue."""
-        return len(self._dirty) + len(self._backlog) + len(self._fetcher)
+        return self.waiting + len(self._fetcher)
 
     def progress(self) -> Progress | None:
         """How far it is, when there is much to do."""

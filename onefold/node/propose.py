@@ -164,6 +164,11 @@ class Proposer:
         self._wake.set()
 
     @property
+    def waiting(self) -> int:
+        """How many places are to be looked at."""
+        return len(self._agenda)
+
+    @property
     def idle(self) -> bool:
         """Whether everything hinted at is in the log."""
         return not (self._agenda or self._looking or self.flight or self._large.busy)

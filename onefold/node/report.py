@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-from collections import OrderedDict
+from collections import OrderedDict, deque
 from collections.abc import Callable
 
 import msgspec
 
-from onefold.core.messages import Arrived, Problem, Recent, Report
+from onefold.core.messages import Arrived, Everywhere, Problem, Recent, Report
 from onefold.core.model import Move, Pack, Put, Remove
 from onefold.core.paths import show
 from onefold.core.views import RowView, path_of
+from onefold.node.measure import Timings
 from onefold.node.waiting import happened
 from onefold.ports import Clock, Peers
 
@@ -26,16 +27,28 @@ PROBLEMS_TOLD = 100
 class Reporter:
     """Tells every peer about this node, as a heartbeat, and the leader at once where the folder has arrived."""
 
-    def __init__(self, peers: Peers, clock: Clock, make: Callable[[], Report], leader: Callable[[], str]) -> None:
-        """`make` makes this node's report; `leader` says who leads ("" for nobody)."""
+    def __init__(
+        self,
+        peers: Peers,
+        clock: Clock,
+        make: Callable[[], Report],
+        leader: Callable[[], str],
+        everywhere: Callable[[Everywhere], None],
+    ) -> None:
+        """`make` makes this node's report; `leader` says who leads ("" for nobody). `everywhere` is told what has
+        arrived everywhere."""
         self._peers = peers
         self._clock = clock
         self._make = make
         self._leader = leader
+        self._everywhere = everywhere
         self._changed = asyncio.Event()
         self.reports: dict[str, Report] = {}
         self.recent: OrderedDict[int, Recent] = OrderedDict()
         self._since: dict[int, float] = {}
+        self._untold: deque[Everywhere] = deque(maxlen=RECENT_KEPT)
+        self.timings = Timings()
+        """From the first sign of an edit until it was everywhere, as the leader saw it."""
 
     def change(self) -> None:
         """Something is different that peers should know before the next heartbeat."""
@@ -45,6 +58,9 @@ class Reporter:
         while True:
             self._changed.clear()
             report = self._make()
+            if self._untold:
+                report = msgspec.structs.replace(report, everywhere=tuple(self._untold))
+                self._untold.clear()
             for node in self._peers.connected():
                 self._peers.tell(node, report)
             await self._clock.sleep(SPACING_SECONDS)
@@ -53,6 +69,10 @@ class Reporter:
     def own(self) -> Report:
         """What this node says of itself now."""
         return self._make()
+
+    def known(self) -> list[Report]:
+        """What every live node says of itself, this one first."""
+        return [self._make(), *(self.reports[node] for node in sorted(self.reports))]
 
     def arrive(self, index: int) -> None:
         """This node's folder is in place at `index`."""
@@ -86,11 +106,15 @@ class Reporter:
 
     def arrived(self, own: int) -> None:
         """A folder has arrived somewhere, this node's at `own`: whatever all live nodes reached is everywhere."""
-        everywhere = min([own, *(report.in_place for report in self.reports.values())])
+        least = min([own, *(report.in_place for report in self.reports.values())])
         now = self._clock.now()
-        for index in [index for index in self._since if index <= everywhere]:
-            took = (now - self._since.pop(index)) * 1e3
-            self.recent[index] = msgspec.structs.replace(self.recent[index], everywhere_ms=round(took, 2))
+        for index in [index for index in self._since if index <= least]:
+            took = now - self._since.pop(index)
+            self.timings.add(took)
+            everywhere = Everywhere(index, round(took * 1e3, 2))
+            self.recent[index] = msgspec.structs.replace(self.recent[index], everywhere_ms=everywhere.ms)
+            self._untold.append(everywhere)
+            self._everywhere(everywhere)
 
 
 def brief(problems: list[Problem]) -> list[Problem]:

@@ -16,6 +16,8 @@ from onefold.core.paths import RelPath
 from onefold.edge import hooks as edge
 from onefold.edge.hooks import Hook, HookPrograms
 from onefold.errors import BadSetting
+from onefold.overrides import OTHERS
+from onefold.settings import BY_VARIABLE
 
 SHELL = "/bin/sh"
 
@@ -67,6 +69,8 @@ def test_a_program_is_told_what_changed_and_stands_in_the_folder(folder: Path) -
     assert told[b"ONEFOLD_PATHS_COUNT"] == b"2"
     assert (told[b"ONEFOLD_HOOK"], told[b"ONEFOLD_NODE"], told[b"ONEFOLD_INDEX"]) == (b"h", b"web1", b"12")
     assert told[b"ONEFOLD_FOLDER"] == bytes(folder)
+    ours = {name.decode() for name in told if name.startswith(b"ONEFOLD_")}
+    assert ours <= OTHERS | BY_VARIABLE.keys(), "a command of ours in a hook would take it for a setting"
     assert (folder.parent / "paths").read_bytes() == b"a.conf\0d/b\n\xff.conf\0"
     assert (folder.parent / "stood").read_text().strip() == str(folder)
     assert (ran.code, ran.failure, ran.line, ran.paths) == (0, "", "done", 2)

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from onefold.core.messages import Arrived, Message, Problem, Refused, Report
 from onefold.errors import OnefoldError, PeerError, PeerGone, PeerRefused
-from onefold.ports import Objects, PeerHandler
+from onefold.ports import Objects, PeerHandler, Traffic
 from simulation.virtual import Life, VirtualLoop
 
 if TYPE_CHECKING:
@@ -148,6 +148,7 @@ class SimulatedPeers:
         self.name = name
         self.life = life
         self.handler: PeerHandler
+        self.traffic = Traffic()
         self.sessions: dict[str, Session] = {}
         self._network = network
         self._loop = network.loop

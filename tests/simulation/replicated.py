@@ -94,6 +94,10 @@ class RemoteLog:
     async def trim(self, term: int, through: int) -> None:
         return await self._ask(lambda: self._memory.trim(term, through))
 
+    @property
+    def stored_bytes(self) -> int:
+        return 0
+
     async def tidy(self, leads: bool) -> None:
         """Nothing to be kept small."""
 
