@@ -80,7 +80,7 @@ function contentOf(stray) {
 
 /** Unix milliseconds. @param {Stray} stray */
 function keptAt(stray) {
-  return typeof stray.kept_at === "string" ? Date.parse(stray.kept_at) : stray.kept_at * 1000;
+  return stray.kept_at * 1000;
 }
 
 /** A look into it, with what can be done. */
