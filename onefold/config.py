@@ -20,6 +20,8 @@ ADMIN = "admin"
 """The name in the certificate of whoever runs `status`, `wait` and the demo's view; no node may have it."""
 
 PORT_MAX = 65_535
+ROSTER = "roster.json"
+"""In the state directory: the copy of the cluster's roster (`onefold.roster`)."""
 WILDCARDS = frozenset(("0.0.0.0", "::"))  # noqa: S104
 """Hosts that stand for all addresses of this machine."""
 NAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?", re.ASCII)
@@ -45,9 +47,12 @@ class Address(NamedTuple):
 
 
 class Member(NamedTuple):
+    """A node. `voter`: it is meant to vote; `seated`: it does, which one that has joined lately does not yet."""
+
     name: str
     address: Address
     voter: bool
+    seated: bool = True
 
 
 class Tls(NamedTuple):
@@ -102,6 +107,8 @@ class Config(NamedTuple):
     etcd: Etcd
     api: Api
     members: tuple[Member, ...]
+    fixed: bool
+    """Whether the members stand in that file; else they come from the cluster's roster, of which there is a copy."""
 
     @property
     def me(self) -> Member:
@@ -110,6 +117,11 @@ class Config(NamedTuple):
     @property
     def voters(self) -> tuple[Member, ...]:
         return tuple(member for member in self.members if member.voter)
+
+    @property
+    def seated(self) -> tuple[Member, ...]:
+        """Those who vote by now."""
+        return tuple(member for member in self.members if member.voter and member.seated)
 
     @property
     def runs_etcd(self) -> bool:
@@ -149,26 +161,55 @@ def _build(path: Path, raw: dict[str, Any]) -> Config:
         else:
             raise read.wrong(key, "is a table, not a value", f"write its settings under [{key}]")
     values = read.table(flat, "")
-    members = tuple(
-        Member(row["members.name"], row["members.address"], row["members.voter"])
-        for row in (
-            read.table({f"members.{key}": value for key, value in raw_row.items()}, "members") for raw_row in rows
-        )
-    )
+    if values["state"] is DERIVED:
+        values["state"] = state_beside(values["folder"], values["name"])
+    roster = None if rows else values["state"] / ROSTER
+    members = _rostered(read, roster) if roster else tuple(_given(read, row) for row in rows)
     _check_members(read, members)
     me = next((member for member in members if member.name == values["name"]), None)
     if me is None:
         names = ", ".join(member.name for member in members)
-        raise read.wrong("name", f"is {values['name']!r}, which is none of the members ({names})", "add a [[members]]")
-    return _derive(read, values, members, me)
+        what = f"is {values['name']!r}, which is none of the members ({names})"
+        raise read.wrong("name", what, "join again: onefold join" if roster else "add a [[members]]")
+    return _derive(read, values, members, me, fixed=roster is None)
 
 
-def _derive(read: _Reader, values: dict[str, Any], members: tuple[Member, ...], me: Member) -> Config:
+def state_beside(folder: Path, name: str) -> Path:
+    """Where the state directory of node `name` is unless somebody says otherwise."""
+    return folder.parent / ".onefold" / name
+
+
+def _given(read: _Reader, row: dict[str, Any]) -> Member:
+    values = read.table({f"members.{key}": value for key, value in row.items()}, "members")
+    return Member(values["members.name"], values["members.address"], values["members.voter"])
+
+
+def _rostered(read: _Reader, file: Path) -> tuple[Member, ...]:
+    """The members by the copy of the roster. Raises `BadSetting`."""
+    import json  # only while a file is read
+
+    try:
+        found = json.loads(file.read_bytes())["members"]
+        return tuple(
+            Member(each["name"], read.value(BY_NAME["members.address"], each["address"]), each["voter"], each["seated"])
+            for each in found
+        )
+    except FileNotFoundError:
+        return ()
+    except OSError as error:
+        raise BadSetting(f"cannot read {file} ({error.strerror})", "make it readable") from error
+    except (ValueError, KeyError, TypeError) as error:
+        raise BadSetting(f"{file}, this node's copy of the roster, is damaged", "join again: onefold join") from error
+
+
+def _derive(
+    read: _Reader, values: dict[str, Any], members: tuple[Member, ...], me: Member, fixed: bool
+) -> Config:
     def given(name: str, otherwise: Any) -> Any:
         return otherwise if values[name] is DERIVED else values[name]
 
     folder: Path = values["folder"]
-    state: Path = given("state", folder.parent / ".onefold" / me.name)
+    state: Path = values["state"]
     listen: Address = given("listen", me.address)
     if listen.port != me.address.port or listen.host not in (me.address.host, *WILDCARDS):
         raise read.wrong(
@@ -203,6 +244,7 @@ def _derive(read: _Reader, values: dict[str, Any], members: tuple[Member, ...], 
         etcd=etcd,
         api=_derive_api(read, values, listen, tls, members, me),
         members=members,
+        fixed=fixed,
         **{name: values[name] for name in plain},
     )
 
@@ -243,7 +285,9 @@ def _derive_api(
 def _check_members(read: _Reader, members: tuple[Member, ...]) -> None:
     if not any(member.voter for member in members):
         raise read.wrong(
-            "members", "names no voter", "list every node under [[members]], at least one with voter = true"
+            "members",
+            "names no voter",
+            "begin with `onefold init` or `onefold join`, or list every node under [[members]]",
         )
     ports: dict[tuple[str, int], Member] = {}
     names: set[str] = set()

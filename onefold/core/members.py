@@ -1,0 +1,172 @@
+"""Who belongs to a cluster: all transitions of the roster's members and invitations.
+
+The rules:
+
+1.  An invitation is good for one node, before it expires. Who joined may ask again with the same secret as long as it
+    shows the same key: a crash, or an answer that was lost, must not cost another invitation.
+2.  Names and ports are nobody else's. A name is free again once its member is out.
+3.  A member that leaves is only marked: whether it may go depends on what the others have on their disks
+    (`onefold.core.seats`). Who is revoked is let in nowhere from that moment on, though it may still count.
+4.  The last node that is to vote does not leave: there would be no cluster left to leave.
+5.  Once a member is out, its certificates are revoked.
+"""
+
+from __future__ import annotations
+
+from msgspec.structs import replace
+
+from onefold.core.roster import Invitation, Roster, RosterMember, digest_of
+from onefold.errors import UserError
+
+INVITATIONS_MAX = 100
+PORTS_EACH = 4
+"""A node's consecutive ports, from that in its address on."""
+RESERVED = frozenset({"admin"})
+"""The name of whoever asks from outside (`onefold.config.ADMIN`)."""
+STATIC = "the members of this cluster stand in node.toml"
+STATIC_FIX = "change them there, the same on every node (docs/machines.md)"
+
+
+def member_of(roster: Roster, name: str) -> RosterMember:
+    """Raises `UserError` when there is none of that name."""
+    if not roster.members:
+        raise UserError(STATIC, STATIC_FIX)
+    for member in roster.members:
+        if member.name == name:
+            return member
+    raise UserError(f"there is no node {name!r}", f"there are {', '.join(member.name for member in roster.members)}")
+
+
+def with_member(roster: Roster, member: RosterMember) -> Roster:
+    """`roster` with one more node. Raises `UserError` when its name or one of its ports is another's."""
+    check_free(roster, member.name)
+    host, port = _place(member.address)
+    for other in roster.members:
+        its_host, its_port = _place(other.address)
+        if host == its_host and abs(port - its_port) < PORTS_EACH:
+            raise UserError(
+                f"{member.address} shares a port with {other.name} ({other.address})", "choose another --listen"
+            )
+    return replace(roster, members=(*roster.members, member))
+
+
+def check_free(roster: Roster, name: str) -> None:
+    """Raises `UserError` when a new node cannot have this name."""
+    if name in RESERVED:
+        raise UserError(f"no node can be called {name!r}", "choose another name")
+    if any(member.name == name for member in roster.members):
+        raise UserError(f"there is a node {name!r} already", f"choose another name, or `onefold remove {name}` first")
+
+
+def with_invitation(roster: Roster, secret: str, expires: int, voter: bool, name: str, now: float) -> Roster:
+    """`roster` with another invitation, and without those that have expired. Raises `UserError`."""
+    if not roster.members:
+        raise UserError(STATIC, STATIC_FIX)
+    if name:
+        check_free(roster, name)
+    open_ones = tuple(invitation for invitation in roster.invitations if invitation.expires > now)
+    if len(open_ones) >= INVITATIONS_MAX:
+        raise UserError(f"there are {len(open_ones)} open invitations already", "wait until some have expired")
+    return replace(roster, invitations=(*open_ones, Invitation(digest_of(secret), expires, voter, name)))
+
+
+def is_invited(roster: Roster, secret: str, now: float) -> bool:
+    """Whether this is the secret of an open invitation, or of a member who may ask again."""
+    digest = digest_of(secret)
+    return any(i.digest == digest and i.expires > now for i in roster.invitations) or any(
+        member.invitation == digest for member in roster.members
+    )
+
+
+def redeem(roster: Roster, secret: str, wanted: RosterMember, now: float) -> tuple[Roster, RosterMember]:
+    """`roster` with `wanted` as a member by the invitation of `secret`, and what it is now.
+
+    Its `voter` is the invitation's. Raises `UserError` when that is no invitation, or not for this node.
+    """
+    digest = digest_of(secret)
+    for member in roster.members:
+        if member.invitation == digest:
+            if (member.key, member.name, member.address) != (wanted.key, wanted.name, wanted.address):
+                raise UserError(
+                    f"this invitation was used by {member.name} at {member.address}", "get another: onefold invite"
+                )
+            again = replace(member, serials=(*member.serials, *wanted.serials))
+            return _with(roster, again), again
+    for invitation in roster.invitations:
+        if invitation.digest != digest:
+            continue
+        if invitation.expires <= now:
+            raise UserError("this invitation has expired", "get another: onefold invite")
+        if invitation.name not in ("", wanted.name):
+            raise UserError(
+                f"this invitation is for {invitation.name}, not for {wanted.name}",
+                f"join with --name {invitation.name}, or get another: onefold invite",
+            )
+        joined = replace(wanted, voter=invitation.voter, invitation=digest, seated=False, leaving=False)
+        left = tuple(other for other in roster.invitations if other is not invitation)
+        return with_member(replace(roster, invitations=left), joined), joined
+    raise UserError("this invitation is not known here, or was used", "get another: onefold invite")
+
+
+def with_serials(roster: Roster, name: str, serials: tuple[str, ...]) -> Roster:
+    """`roster` knowing of more certificates of `name`. Raises `UserError` when it is no member, or is to leave."""
+    member = member_of(roster, name)
+    if member.leaving:
+        raise UserError(f"{name} leaves the cluster", "it gets no more certificates")
+    return _with(roster, replace(member, serials=(*member.serials, *serials)))
+
+
+def leave(roster: Roster, name: str) -> Roster:
+    """`roster` with `name` to be taken out. Raises `UserError` when it is no member, or the last that votes."""
+    member = member_of(roster, name)
+    if member.leaving:
+        return roster
+    if not any(other.seated and not other.leaving and other.name != name for other in roster.members):
+        raise UserError(
+            f"{name} is the last node with a vote",
+            "to end the cluster, stop its nodes; to move it, let another node join first and wait until it votes",
+        )
+    return _with(roster, replace(member, leaving=True))
+
+
+def revoke(roster: Roster, name: str) -> Roster:
+    """`leave`, and nothing that was issued to `name` is honoured any more. Raises `UserError` as that does."""
+    left = leave(roster, name)
+    return _with_revoked(left, member_of(left, name).serials)
+
+
+def without_member(roster: Roster, name: str) -> Roster:
+    """`roster` without `name`, whose certificates are revoked; unchanged when it is none of the members."""
+    for member in roster.members:
+        if member.name == name:
+            left = tuple(other for other in roster.members if other is not member)
+            return _with_revoked(replace(roster, members=left), member.serials)
+    return roster
+
+
+def with_seat(roster: Roster, name: str, seated: bool) -> Roster:
+    """`roster` in which `name` votes, or does not. Raises `UserError` when it is no member."""
+    return _with(roster, replace(member_of(roster, name), seated=seated))
+
+
+def warning(roster: Roster) -> str:
+    """What is unwise about the number of voters; "" when nothing is."""
+    votes = sum(member.voter and not member.leaving for member in roster.members)
+    if votes % 2:
+        return ""
+    return f"{votes} voters tolerate no more failures than {votes - 1}: have an odd number of them"
+
+
+def _with(roster: Roster, changed: RosterMember) -> Roster:
+    members = tuple(changed if member.name == changed.name else member for member in roster.members)
+    return replace(roster, members=members)
+
+
+def _with_revoked(roster: Roster, serials: tuple[str, ...]) -> Roster:
+    new = tuple(serial for serial in serials if serial not in roster.revoked)
+    return replace(roster, revoked=(*roster.revoked, *new))
+
+
+def _place(address: str) -> tuple[str, int]:
+    host, _, port = address.rpartition(":")
+    return host, int(port)
