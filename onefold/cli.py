@@ -8,6 +8,7 @@ from typing import Annotated, Optional
 
 import typer
 
+from onefold import cli_members
 from onefold.errors import OnefoldError
 
 app = typer.Typer(
@@ -184,6 +185,9 @@ def leader_move(node: NodeName, data: Data = DATA, config: MaybeSettings = None)
 
     moved = of.move(of.settings(config, data), node)
     typer.echo(f"{moved.leader} leads (term {moved.term})")
+
+
+cli_members.register(app)
 
 
 def main() -> None:

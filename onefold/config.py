@@ -46,6 +46,15 @@ class Address(NamedTuple):
         return Address(self.host, self.port + offset)
 
 
+def parse_address(text: str) -> Address | None:
+    """What "host:port" says, an IPv6 host in brackets; None when that is not what it is."""
+    host, _, port = text.removeprefix("https://").rpartition(":")
+    host = host[1:-1] if host.startswith("[") and host.endswith("]") else host
+    if not host or not port.isascii() or not port.isdigit() or any(c in host for c in "/ []@") or len(port) > 5:
+        return None
+    return Address(host, int(port))
+
+
 class Member(NamedTuple):
     """A node. `voter`: it is meant to vote; `seated`: it does, which one that has joined lately does not yet."""
 
@@ -202,9 +211,7 @@ def _rostered(read: _Reader, file: Path) -> tuple[Member, ...]:
         raise BadSetting(f"{file}, this node's copy of the roster, is damaged", "join again: onefold join") from error
 
 
-def _derive(
-    read: _Reader, values: dict[str, Any], members: tuple[Member, ...], me: Member, fixed: bool
-) -> Config:
+def _derive(read: _Reader, values: dict[str, Any], members: tuple[Member, ...], me: Member, fixed: bool) -> Config:
     def given(name: str, otherwise: Any) -> Any:
         return otherwise if values[name] is DERIVED else values[name]
 
@@ -376,14 +383,12 @@ class _Reader:
             raise self.wrong(setting.name, f"is {raw!r}, whose home is unknown", "give the whole path") from error
 
     def _address(self, setting: Setting, raw: Any, ports: int) -> Address:
-        text = raw if isinstance(raw, str) else ""
-        host, _, port = text.removeprefix("https://").rpartition(":")
-        host = host[1:-1] if host.startswith("[") and host.endswith("]") else host
-        if not host or not port.isascii() or not port.isdigit() or any(c in host for c in "/ []@"):
+        address = parse_address(raw) if isinstance(raw, str) else None
+        if address is None:
             raise self.wrong(setting.name, f"is {raw!r}", 'write "host:port", as in "10.0.0.1:7400"')
-        if not 1 <= int(port) <= 65_536 - ports:
-            raise self.wrong(setting.name, f"has port {port}", f"give a port from 1 to {65_536 - ports}")
-        return Address(host, int(port))
+        if not 1 <= address.port <= 65_536 - ports:
+            raise self.wrong(setting.name, f"has port {address.port}", f"give a port from 1 to {65_536 - ports}")
+        return address
 
 
 def _lower(sentence: str) -> str:

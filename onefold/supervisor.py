@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Protocol
 
 from onefold.config import Config
-from onefold.errors import Bug, OperatorError, UserError
+from onefold.errors import Bug, Dismissed, OperatorError, UserError
 
 NODE_STOP_SECONDS = 8.0
 ETCD_STOP_SECONDS = 1.0
@@ -164,7 +164,8 @@ def run(config: Config) -> int:
 
 
 def supervise(children: Sequence[Child]) -> int:
-    """Keep `children` running until a signal asks for the end (0) or the node's is hopeless (its exit code).
+    """Keep `children` running until a signal asks for the end (0), the node is dismissed (0), or its end is hopeless
+    (its exit code).
 
     They are started in the order given, and ended in the opposite one, also when starting one fails.
     """
@@ -180,6 +181,9 @@ def supervise(children: Sequence[Child]) -> int:
                 for child in children:
                     if child.descriptor in ready:
                         status, quick = child.ended()
+                        if child.name == "node" and status == Dismissed.exit_code:
+                            _say("this node has left the cluster")
+                            return 0
                         if child.name == "node" and quick and status in HOPELESS:
                             return status
                         if child.name == "etcd" and not child.check_start():

@@ -13,6 +13,8 @@ The rules:
 
 from __future__ import annotations
 
+import re
+
 from msgspec.structs import replace
 
 from onefold.core.roster import Invitation, Roster, RosterMember, digest_of
@@ -21,6 +23,7 @@ from onefold.errors import UserError
 INVITATIONS_MAX = 100
 PORTS_EACH = 4
 """A node's consecutive ports, from that in its address on."""
+NAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?", re.ASCII)
 RESERVED = frozenset({"admin"})
 """The name of whoever asks from outside (`onefold.config.ADMIN`)."""
 STATIC = "the members of this cluster stand in node.toml"
@@ -50,10 +53,15 @@ def with_member(roster: Roster, member: RosterMember) -> Roster:
     return replace(roster, members=(*roster.members, member))
 
 
+def check_name(name: str) -> None:
+    """Raises `UserError` when no node can have this name."""
+    if name in RESERVED or not NAME.fullmatch(name):
+        raise UserError(f"no node can be called {name!r}", "use 1 to 63 letters, digits and dashes; not admin")
+
+
 def check_free(roster: Roster, name: str) -> None:
     """Raises `UserError` when a new node cannot have this name."""
-    if name in RESERVED:
-        raise UserError(f"no node can be called {name!r}", "choose another name")
+    check_name(name)
     if any(member.name == name for member in roster.members):
         raise UserError(f"there is a node {name!r} already", f"choose another name, or `onefold remove {name}` first")
 
@@ -151,7 +159,11 @@ def with_seat(roster: Roster, name: str, seated: bool) -> Roster:
 
 def warning(roster: Roster) -> str:
     """What is unwise about the number of voters; "" when nothing is."""
-    votes = sum(member.voter and not member.leaving for member in roster.members)
+    return unwise(sum(member.voter and not member.leaving for member in roster.members))
+
+
+def unwise(votes: int) -> str:
+    """What is unwise about so many voters; "" when nothing is."""
     if votes % 2:
         return ""
     return f"{votes} voters tolerate no more failures than {votes - 1}: have an odd number of them"
