@@ -252,7 +252,7 @@ class PeerNetwork:
             begun = time.monotonic()
             link = await self._dial(node)
             if link is not None:
-                await link.gone
+                await asyncio.shield(link.gone)  # who no longer dials does not mean that it is gone
                 if link.peer is not None and time.monotonic() - begun > STOOD_SECONDS:
                     failures = 0
             wait = REDIAL_SECONDS[min(failures, len(REDIAL_SECONDS) - 1)]
