@@ -66,6 +66,7 @@ class Membership:
             lambda: node.index,
             self._hand_over,
         )
+        node.keeper.eager = self._seats_wait
         self._changed(self.copy.roster)
 
     def problems(self) -> list[Problem]:
@@ -112,6 +113,14 @@ class Membership:
         self.seating.wake()
         self._revised.set()
 
+    def _seats_wait(self) -> bool:
+        """Whether a seat is to be given or taken, which waits for the disks (`onefold.core.seats`)."""
+        here = self._network.connected() | {self.config.name}
+        return any(
+            member.leaving or (member.voter and not member.seated and member.name in here)
+            for member in self.copy.roster.members
+        )
+
     async def _hand_over(self) -> None:
         others = [member.name for member in self.config.seated if member.name != self.config.name]
         reachable = [name for name in others if name in self._network.connected()]
@@ -132,7 +141,7 @@ class Membership:
             serials = self.copy.roster.revoked
             text = "".join(f"{serial}\n" for serial in serials)
             listed = directory / LISTED
-            if not listed.exists() or listed.read_text() != text:
+            if (listed.read_text() if listed.exists() else "") != text:
                 try:
                     replace_file(directory / REVOKED, (await revocations(authority, serials)).encode())
                     replace_file(listed, text.encode())

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from msgspec.structs import replace
 import pytest
+from msgspec.structs import replace
 
 from onefold.core.members import (
     is_invited,

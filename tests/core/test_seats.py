@@ -1,13 +1,13 @@
-"""Who votes, one seat at a time: what the leader does next, from however things stand; and that it ends where it must."""
+"""Who votes, one seat at a time: what the leader does next, however things stand; and that it ends where it must."""
 
 from __future__ import annotations
 
-from itertools import combinations
+from itertools import combinations, pairwise
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec.structs import replace
-import pytest
 
 from onefold.core.members import with_seat, without_member
 from onefold.core.roster import Roster, RosterMember
@@ -107,9 +107,7 @@ def act(now: Roster, etcd: dict[str, bool], done: Step) -> Roster:
 def test_from_anywhere_it_ends_with_those_who_should_and_majorities_always_meet(
     others: list[tuple[bool, bool, bool]], data: st.DataObject
 ) -> None:
-    now = roster(
-        member("a"), *(member(name, s and v, g, v) for name, (s, g, v) in zip("bcde", others, strict=True))
-    )
+    now = roster(member("a"), *(member(name, s and v, g, v) for name, (s, g, v) in zip("bcde", others, strict=True)))
     etcd = {each.name: False for each in now.members if each.seated}
     if etcd and data.draw(st.booleans(), "one was just unlisted"):
         etcd.pop(data.draw(st.sampled_from([*etcd][1:] or ["none"])), None)
@@ -125,7 +123,7 @@ def test_from_anywhere_it_ends_with_those_who_should_and_majorities_always_meet(
     assert following is None
     assert {each.name for each in now.members if each.seated} == {n for n, learns in etcd.items() if not learns}
     assert all(each.seated == each.voter and not each.leaving for each in now.members)
-    for before, after in zip(seen, seen[1:], strict=False):
+    for before, after in pairwise(seen):
         assert meet(before, after), (before, after)
 
 
