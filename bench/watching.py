@@ -7,6 +7,7 @@ import contextlib
 from collections.abc import AsyncIterator, Iterable
 
 from onefold.client import Client
+
 from onefold.config import Config
 from onefold.core.messages import Ask, Cluster, Report
 from onefold.demo import digest_of

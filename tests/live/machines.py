@@ -17,6 +17,7 @@ from typing import Any
 
 from cluster import ONEFOLD, SECONDS, Cluster, end, eventually, free_base_port
 
+from onefold import roster
 from onefold.admin import Client
 from onefold.config import load
 from onefold.core.messages import Ask
@@ -95,7 +96,8 @@ class Machines(Cluster):
         return {each["name"]: each for each in json.loads(self.on(by, "members", "--json"))["members"]}
 
     def voting(self, by: str) -> set[str]:
-        return {name for name, each in self.members(by).items() if each["seated"]}
+        """Who votes, as the node `by` last heard."""
+        return {member.name for member in roster.load(self.nodes[by].state).members if member.seated}
 
     def until_voting(self, by: str, *names: str) -> None:
         eventually(lambda: self.voting(by) == set(names), f"that {', '.join(names)} vote")
@@ -138,7 +140,7 @@ class Edits:
             thread.join()
 
     def _write(self) -> None:
-        while not self._stop.wait(0.03):
+        while not self._stop.wait(0.1):
             self.count += 1
             (self._config.folder / f"edit-{self.count % 20}").write_text(f"{self.count}\n")
 
@@ -155,7 +157,7 @@ class Edits:
             self.pause = max(self.pause, now - since)
             if applied != seen:
                 seen, since = applied, now
-            await asyncio.sleep(0.02)
+            await asyncio.sleep(0.05)
         client.close()
 
 

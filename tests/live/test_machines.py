@@ -67,17 +67,21 @@ def test_an_invitation_that_is_forged_used_or_for_another_node_lets_nobody_in(ru
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(280)
 def test_a_cluster_grows_from_one_to_five_and_shrinks_again_while_edits_go_on(running: Machines) -> None:
     running.init("web1")
     names = ["web1"]
     with Edits(running, "web1") as edits:
         for number in range(2, 6):
+            begun = time.monotonic()
             names.append(f"web{number}")
             running.join(names[-1], "web1")
             running.until_voting("web1", *names)
+            print(f"{names[-1]} votes {time.monotonic() - begun:.1f} s after its invitation; pause {edits.pause:.2f} s")
         for name in names[:0:-1]:
             running.on(name, "leave")
             assert running.ended(name) == 0
+            print(f"{name} has left; the longest pause until now: {edits.pause:.2f} s")
             names.remove(name)
             running.until_voting("web1", *names)
     print(f"{edits.count} edits, the longest pause was {edits.pause:.2f} s")
