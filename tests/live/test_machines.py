@@ -70,6 +70,7 @@ def test_an_invitation_that_is_forged_used_or_for_another_node_lets_nobody_in(ru
 @pytest.mark.timeout(280)
 def test_a_cluster_grows_from_one_to_five_and_shrinks_again_while_edits_go_on(running: Machines) -> None:
     running.init("web1")
+    assert running.leads("web1") == "web1"
     names = ["web1"]
     with Edits(running, "web1") as edits:
         for number in range(2, 6):
