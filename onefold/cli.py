@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 from typing import Annotated, Optional
@@ -10,35 +11,58 @@ import typer
 
 from onefold import cli_members
 from onefold.errors import OnefoldError
+from onefold.options import with_settings
 
 app = typer.Typer(
-    help="One folder, every machine, always identical.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 demo_app = typer.Typer(help="A whole cluster on this machine, to watch and to play with.", invoke_without_command=True)
+config_app = typer.Typer(help="A node's settings.", no_args_is_help=True)
 leader_app = typer.Typer(help="Who leads.", no_args_is_help=True)
+service_app = typer.Typer(help="A node as a service of systemd.", no_args_is_help=True)
 app.add_typer(demo_app, name="demo")
+app.add_typer(config_app, name="config")
 app.add_typer(leader_app, name="leader")
+app.add_typer(service_app, name="service")
 
-DATA = Path("data")
-Data = Annotated[Path, typer.Option("--data", metavar="DIR", help="The demo's directory.")]
+COMPLETING = "_ONEFOLD_COMPLETE"
+"""Set by a shell that asks how a line goes on."""
+DEMO = Path("data")
+DemoData = Annotated[Path, typer.Option("--data", metavar="DIR", help="The demo's directory.")]
+DATA = None
+Data = Annotated[
+    Optional[Path],  # noqa: UP045 (typer reads the annotation at run time)
+    typer.Option("--data", metavar="DIR", help="A demo's directory."),
+]
 Settings = Annotated[Path, typer.Option("--config", metavar="FILE", help="The node's settings (docs/settings.md).")]
 MaybeSettings = Annotated[
     Optional[Path],  # noqa: UP045 (typer reads the annotation at run time)
-    typer.Option("--config", metavar="FILE", help="A node's settings, instead of --data."),
+    typer.Option("--config", metavar="FILE", help="A node's settings. [default: see docs/commands.md]"),
 ]
 NodeName = Annotated[str, typer.Argument(metavar="NODE", help="The node's name.")]
 Seconds = Annotated[float, typer.Option("--timeout", metavar="SECONDS", min=0.0, help="How long to wait.")]
+
+
+@app.callback()
+def onefold(
+    version: Annotated[bool, typer.Option("--version", is_eager=True, help="Print the version, and end.")] = False,
+) -> None:
+    """One folder, every machine, always identical."""
+    if version:
+        from onefold import __version__
+
+        typer.echo(__version__)
+        raise typer.Exit
 
 
 @demo_app.callback()
 def demo(
     context: typer.Context,
     nodes: Annotated[Optional[int], typer.Option("--nodes", help="How many nodes, 1 to 9. [default: 3]")] = None,  # noqa: UP045
-    data: Data = DATA,
+    data: DemoData = DEMO,
     base_port: Annotated[
         Optional[int],  # noqa: UP045
         typer.Option("--base-port", help="node1's first port; each node takes ten. [default: 7400]"),
@@ -58,7 +82,7 @@ def demo(
 
 
 @demo_app.command("stop")
-def demo_stop(node: NodeName, data: Data = DATA) -> None:
+def demo_stop(node: NodeName, data: DemoData = DEMO) -> None:
     """Stop a node of the running demo, in order."""
     from onefold.demo_control import stop
 
@@ -66,7 +90,7 @@ def demo_stop(node: NodeName, data: Data = DATA) -> None:
 
 
 @demo_app.command("start")
-def demo_start(node: NodeName, data: Data = DATA) -> None:
+def demo_start(node: NodeName, data: DemoData = DEMO) -> None:
     """Start a node of the running demo again, and wait until it is up."""
     from onefold.demo_control import start
 
@@ -76,7 +100,7 @@ def demo_start(node: NodeName, data: Data = DATA) -> None:
 @demo_app.command("kill")
 def demo_kill(
     node: NodeName,
-    data: Data = DATA,
+    data: DemoData = DEMO,
     node_only: Annotated[bool, typer.Option("--node-only", help="Only the node process; its etcd lives on.")] = False,
 ) -> None:
     """Kill a node (kill -9 of supervisor, etcd and node), as the death of its machine would."""
@@ -86,12 +110,13 @@ def demo_kill(
 
 
 @app.command("run")
-def run_node(config: Settings) -> None:
+@with_settings
+def run_node(config: Settings, options: dict[str, str]) -> None:
     """Run one node in the foreground, as a service would: its etcd member and the node, supervised."""
     from onefold.config import load
     from onefold.supervisor import run
 
-    raise typer.Exit(run(load(config)))
+    raise typer.Exit(run(load(config, options), options))
 
 
 @app.command("node", hidden=True)
@@ -124,8 +149,9 @@ def status(
 ) -> None:
     """How every node is. Fails if none answers."""
     from onefold import status as of
+    from onefold.find import find
 
-    cluster = of.cluster(of.settings(config, data))
+    cluster = of.cluster(find(config, data))
     typer.echo(of.as_json(cluster)) if as_json else of.show(cluster)
     of.require_answer(cluster)
 
@@ -134,8 +160,9 @@ def status(
 def wait(data: Data = DATA, config: MaybeSettings = None, timeout: Seconds = 60.0) -> None:
     """Wait until everything written before is in place on every live node."""
     from onefold import status as of
+    from onefold.find import find
 
-    of.wait(of.settings(config, data), timeout)
+    of.wait(find(config, data), timeout)
 
 
 @app.command()
@@ -146,10 +173,10 @@ def verify(
     config: MaybeSettings = None,
 ) -> None:
     """Read everything again on every live node, and name each difference. Fails (1) if there are any left."""
-    from onefold import status as of
+    from onefold.find import find
     from onefold.verify import run
 
-    raise typer.Exit(run(of.settings(config, data), repair, as_json))
+    raise typer.Exit(run(find(config, data), repair, as_json))
 
 
 @app.command()
@@ -160,20 +187,105 @@ def confirm(
 ) -> None:
     """Confirm that what was gone from NODE's folder when it started was meant to go: it is removed everywhere."""
     from onefold import status as of
+    from onefold.find import find
 
-    name, removals = of.confirm(of.settings(config, data), node)
+    name, removals = of.confirm(find(config, data), node)
     if removals:
         typer.echo(f"{removals} files and directories that are gone from the folder of {name} are removed everywhere")
     else:
         typer.echo(f"nothing is to be confirmed{f' on {node}' if node else ''}")
 
 
+@config_app.command("show")
+@with_settings
+def config_show(
+    options: dict[str, str],
+    as_json: Annotated[bool, typer.Option("--json", help="For programs.")] = False,
+    data: Data = DATA,
+    config: MaybeSettings = None,
+) -> None:
+    """Show every setting as `onefold run` with the same options would have it, and where it comes from."""
+    from onefold.config_show import show
+    from onefold.find import find
+
+    show(config or find(None, data).path, options, as_json)
+
+
+@config_app.command("check")
+@with_settings
+def config_check(options: dict[str, str], data: Data = DATA, config: MaybeSettings = None) -> None:
+    """Check the settings, and say what is wrong with them. What the machine must provide is checked by `doctor`."""
+    from onefold.config import load
+    from onefold.find import find
+
+    typer.echo(f"the settings in {load(config or find(None, data).path, options).path} are valid")
+
+
+@app.command()
+def doctor(
+    as_json: Annotated[bool, typer.Option("--json", help="For programs.")] = False,
+    data: Data = DATA,
+    config: MaybeSettings = None,
+) -> None:
+    """Check what a node needs of its machine, its files and the other members. Fails (1) if anything does not do."""
+    from onefold.doctor.show import run
+    from onefold.find import find
+
+    raise typer.Exit(run(find(config, data), as_json))
+
+
+UnitName = Annotated[str, typer.Option("--unit", metavar="NAME", help="The service's name.")]
+
+
+@service_app.command("install")
+def service_install(
+    config: MaybeSettings = None,
+    user: Annotated[str, typer.Option("--user", metavar="USER", help="Who runs it; made if missing.")] = "onefold",
+    unit: UnitName = "onefold",
+    only_print: Annotated[bool, typer.Option("--print", help="Print the unit, and change nothing.")] = False,
+) -> None:
+    """Run the node as a service from now on, at every boot, with as few rights as it can do with.
+
+    Settings that are given as variables now are written into the unit.
+    """
+    from onefold import service
+    from onefold.find import find
+
+    settings = find(config, None)
+    if only_print:
+        typer.echo(service.printed(settings, user, os.environ), nl=False)
+        return
+    for sentence in service.install(settings, user, unit, os.environ):
+        typer.echo(sentence)
+
+
+@service_app.command("uninstall")
+def service_uninstall(unit: UnitName = "onefold") -> None:
+    """Stop the service and remove it. What it worked with stays."""
+    from onefold import service
+
+    for sentence in service.uninstall(unit):
+        typer.echo(sentence)
+
+
+@service_app.command("status")
+def service_status(
+    unit: UnitName = "onefold",
+    as_json: Annotated[bool, typer.Option("--json", help="For programs.")] = False,
+) -> None:
+    """How the service is. Fails (3) if it does not run."""
+    from onefold import service
+
+    typer.echo(service.status(unit, as_json))
+
+
 @leader_app.command("show")
 def leader_show(data: Data = DATA, config: MaybeSettings = None) -> None:
     """Print the leader's name."""
     from onefold import status as of
+    from onefold.find import find
 
-    cluster = of.cluster(of.settings(config, data))
+    cluster = of.cluster(find(config, data))
     of.require_answer(cluster)
     typer.echo(of.require_leader(cluster))
 
@@ -182,9 +294,27 @@ def leader_show(data: Data = DATA, config: MaybeSettings = None) -> None:
 def leader_move(node: NodeName, data: Data = DATA, config: MaybeSettings = None) -> None:
     """Make NODE the leader."""
     from onefold import status as of
+    from onefold.find import find
 
-    moved = of.move(of.settings(config, data), node)
+    moved = of.move(find(config, data), node)
     typer.echo(f"{moved.leader} leads (term {moved.term})")
+
+
+@app.command()
+def completion(
+    shell: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Argument(metavar="bash|zsh|fish", help="For which shell. [default: the one that you use]"),
+    ] = None,
+) -> None:
+    """Print what makes a shell complete our commands and options.
+
+    For bash: onefold completion bash > /etc/bash_completion.d/onefold; for zsh: onefold completion zsh > a file named
+    _onefold in a directory of $fpath; for fish: onefold completion fish > ~/.config/fish/completions/onefold.fish.
+    """
+    from onefold.completion import script
+
+    typer.echo(script(shell))
 
 
 cli_members.register(app)
@@ -192,6 +322,10 @@ cli_members.register(app)
 
 def main() -> None:
     """The entry point: no traceback for what is no bug."""
+    if COMPLETING in os.environ:
+        from onefold.completion import prepare
+
+        prepare()
     try:
         app(prog_name="onefold")
     except OnefoldError as error:

@@ -1,7 +1,7 @@
-"""The settings of one node, as `node.toml` gives them.
+"""The settings of one node, as `node.toml`, the environment and options give them.
 
-What may stand there is the table in `onefold.settings`. A `Config` is valid by construction; whatever is wrong with the
-file is one `BadSetting` that names the file, the setting and the fix. What the machine must provide (the folder, free
+What there may be is the table in `onefold.settings`. A `Config` is valid by construction; whatever is wrong is one
+`BadSetting` that names where it stands, the setting and the fix. What the machine must provide (the folder, free
 ports) is checked by `onefold.claim`.
 
 Everything here is imported by the supervisor, which stays resident: only light modules, and plain tuples.
@@ -9,12 +9,15 @@ Everything here is imported by the supervisor, which stays resident: only light 
 
 from __future__ import annotations
 
+import os
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from onefold.errors import BadSetting
-from onefold.settings import BY_NAME, DERIVED, REQUIRED, SETTINGS, TABLES, Setting, wanted
+from onefold.overrides import DEFAULT, Given, Origin, from_environment, from_options
+from onefold.settings import BY_NAME, DERIVED, LISTS, REQUIRED, SETTINGS, TABLES, Setting, wanted
 
 ADMIN = "admin"
 """The name in the certificate of whoever runs `status`, `wait` and the demo's view; no node may have it."""
@@ -97,6 +100,16 @@ class Api(NamedTuple):
     connections_max: int
 
 
+class Hook(NamedTuple):
+    """A program to run after paths changed that `match` says."""
+
+    name: str
+    match: tuple[str, ...]
+    run: tuple[str, ...]
+    debounce_ms: int
+    timeout_seconds: int
+
+
 class Config(NamedTuple):
     """All settings of one node; paths absolute. `path` is the file they came from."""
 
@@ -116,7 +129,8 @@ class Config(NamedTuple):
     etcd: Etcd
     api: Api
     members: tuple[Member, ...]
-    fixed: bool
+    hooks: tuple[Hook, ...]
+    fixed: bool = True
     """Whether the members stand in that file; else they come from the cluster's roster, of which there is a copy."""
 
     @property
@@ -138,13 +152,37 @@ class Config(NamedTuple):
         return self.me.voter and not self.etcd.endpoints
 
 
-def load(path: Path) -> Config:
-    """The settings in the file `path`. Raises `BadSetting`."""
+class Traced(NamedTuple):
+    """Settings, and where each one that has a single value comes from, by its name."""
+
+    config: Config
+    origins: Mapping[str, Origin]
+
+
+NONE: Mapping[str, str] = {}
+
+
+def load(path: Path, options: Mapping[str, str] = NONE) -> Config:
+    """The settings in the file `path`, in our environment, and in `options` (texts by the settings' names).
+
+    Raises `BadSetting`.
+    """
+    return trace(path, options).config
+
+
+def trace(path: Path, options: Mapping[str, str] = NONE) -> Traced:
+    """As `load`, with the origins."""
+    path = path.absolute()
+    raw = parse(path)
+    return _build(path, raw, {**from_environment(os.environ), **from_options(options)})
+
+
+def parse(path: Path) -> dict[str, Any]:
+    """The tables of the file `path`, unchecked. Raises `BadSetting` when it is no TOML."""
     import tomllib
 
-    path = path.absolute()
     try:
-        raw = tomllib.loads(path.read_text(encoding="utf-8"))
+        return tomllib.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise BadSetting(f"there is no {path}", "name the node's settings with --config") from None
     except OSError as error:
@@ -153,14 +191,12 @@ def load(path: Path) -> Config:
         raise BadSetting(f"{path} is not UTF-8 at byte {error.start}", "save it as UTF-8") from error
     except tomllib.TOMLDecodeError as error:
         raise BadSetting(f"{path} is not valid TOML, {_lower(str(error))}", "mend that line") from error
-    return _build(path, raw)
 
 
-def _build(path: Path, raw: dict[str, Any]) -> Config:
-    read = _Reader(path)
-    rows = raw.pop("members", [])
-    if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
-        raise read.wrong("members", "is not a list of tables", "write each as [[members]] with name and address")
+def _build(path: Path, raw: dict[str, Any], overrides: Mapping[str, Given]) -> Traced:
+    read = _Reader(path, {name: given.origin for name, given in overrides.items()})
+    rows = read.rows(raw, "members", "write each as [[members]] with name and address")
+    hook_rows = read.rows(raw, "hooks", "write each as [[hooks]] with match and run")
     flat: dict[str, Any] = {}
     for key, value in raw.items():
         if key not in TABLES:
@@ -169,28 +205,27 @@ def _build(path: Path, raw: dict[str, Any]) -> Config:
             flat |= {f"{key}.{inner}": of for inner, of in value.items()}
         else:
             raise read.wrong(key, "is a table, not a value", f"write its settings under [{key}]")
-    values = read.table(flat, "")
+    values = read.table(flat | {name: given.raw for name, given in overrides.items()}, "")
+    in_file = Origin("file", str(path))
+    origins = {name: read.origins.get(name, in_file if name in flat else DEFAULT) for name in values}
     if values["state"] is DERIVED:
         values["state"] = state_beside(values["folder"], values["name"])
     roster = None if rows else values["state"] / ROSTER
-    members = _rostered(read, roster) if roster else tuple(_given(read, row) for row in rows)
+    given = (Member(row["members.name"], row["members.address"], row["members.voter"]) for row in rows)
+    members = tuple(given) if roster is None else _rostered(read, roster)
     _check_members(read, members)
     me = next((member for member in members if member.name == values["name"]), None)
     if me is None:
         names = ", ".join(member.name for member in members)
         what = f"is {values['name']!r}, which is none of the members ({names})"
         raise read.wrong("name", what, "join again: onefold join" if roster else "add a [[members]]")
-    return _derive(read, values, members, me, fixed=roster is None)
+    config = _derive(read, values, members, me, _hooks(read, hook_rows))
+    return Traced(config._replace(fixed=roster is None), origins)
 
 
 def state_beside(folder: Path, name: str) -> Path:
     """Where the state directory of node `name` is unless somebody says otherwise."""
     return folder.parent / ".onefold" / name
-
-
-def _given(read: _Reader, row: dict[str, Any]) -> Member:
-    values = read.table({f"members.{key}": value for key, value in row.items()}, "members")
-    return Member(values["members.name"], values["members.address"], values["members.voter"])
 
 
 def _rostered(read: _Reader, file: Path) -> tuple[Member, ...]:
@@ -211,7 +246,27 @@ def _rostered(read: _Reader, file: Path) -> tuple[Member, ...]:
         raise BadSetting(f"{file}, this node's copy of the roster, is damaged", "join again: onefold join") from error
 
 
-def _derive(read: _Reader, values: dict[str, Any], members: tuple[Member, ...], me: Member, fixed: bool) -> Config:
+def _hooks(read: _Reader, rows: list[dict[str, Any]]) -> tuple[Hook, ...]:
+    hooks: dict[str, Hook] = {}
+    for row in rows:
+        program, *arguments = row["hooks.run"]
+        if "/" in program:
+            program = str(read.value(BY_NAME["hooks.run"]._replace(kind="path"), program))
+        name = row["hooks.name"]
+        if name is DERIVED:
+            name = re.sub(r"[^A-Za-z0-9]+", "-", program.rpartition("/")[2])[:63].strip("-")
+        if not name:
+            raise read.wrong("hooks.name", f"is missing for {program!r}", "give that hook a name")
+        if name in hooks:
+            raise read.wrong("hooks.name", f"{name!r} is there twice", "give each hook its own name")
+        run = (program, *arguments)
+        hooks[name] = Hook(name, row["hooks.match"], run, row["hooks.debounce_ms"], row["hooks.timeout_seconds"])
+    return tuple(hooks.values())
+
+
+def _derive(
+    read: _Reader, values: dict[str, Any], members: tuple[Member, ...], me: Member, hooks: tuple[Hook, ...]
+) -> Config:
     def given(name: str, otherwise: Any) -> Any:
         return otherwise if values[name] is DERIVED else values[name]
 
@@ -251,7 +306,7 @@ def _derive(read: _Reader, values: dict[str, Any], members: tuple[Member, ...], 
         etcd=etcd,
         api=_derive_api(read, values, listen, tls, members, me),
         members=members,
-        fixed=fixed,
+        hooks=hooks,
         **{name: values[name] for name in plain},
     )
 
@@ -317,15 +372,29 @@ def _check_members(read: _Reader, members: tuple[Member, ...]) -> None:
 class _Reader:
     """Turns raw TOML values into checked ones, and what is wrong into a sentence that names the file."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, origins: Mapping[str, Origin]) -> None:
+        """`origins`: of what does not come from the file `path`."""
         self.path = path
+        self.origins = origins
 
     def wrong(self, name: str, what: str, fix: str) -> BadSetting:
-        return BadSetting(f"in {self.path}, `{name}` {what}", fix)
+        origin = self.origins.get(name)
+        if origin is None:
+            return BadSetting(f"in {self.path}, `{name}` {what}", fix)
+        kind = "environment variable" if origin.kind == "environment" else origin.kind
+        return BadSetting(f"the {kind} `{origin.name}` {what}", fix)
+
+    def rows(self, raw: dict[str, Any], table: str, fix: str) -> list[dict[str, Any]]:
+        """The settings of each of the tables called `table`, which is one of `LISTS`."""
+        rows = raw.pop(table, [])
+        if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
+            raise self.wrong(table, "is not a list of tables", fix)
+        return [self.table({f"{table}.{key}": value for key, value in row.items()}, table) for row in rows]
 
     def table(self, raw: dict[str, Any], table: str) -> dict[str, Any]:
-        """Every setting of `table` ("members", or "" for all others), given or default."""
-        settings = {s.name: s for s in SETTINGS if (s.name.partition(".")[0] == "members") == (table == "members")}
+        """Every setting of `table` (one of `LISTS`, or "" for all others), given or default."""
+        of = {s.name: s.name.partition(".")[0] for s in SETTINGS}
+        settings = {s.name: s for s in SETTINGS if (of[s.name] if of[s.name] in LISTS else "") == table}
         for name in raw:
             if name not in settings:
                 raise self._unknown(name)
@@ -347,7 +416,8 @@ class _Reader:
         """`raw` as the type of `setting`."""
         kind = setting.kind
         # `type`, not `isinstance`: for Python, true is also a number
-        fits = type(raw) is {"switch": bool, "number": int, "addresses": list}.get(kind, str)
+        fits = type(raw) is {"switch": bool, "number": int, "addresses": list, "words": list}.get(kind, str)
+        fits = fits or (kind == "patterns" and type(raw) is list)
         if not fits:
             raise self.wrong(setting.name, f"is {raw!r}", f"give {wanted(setting)}")
         match kind:
@@ -369,16 +439,24 @@ class _Reader:
                 return self._address(setting, raw, len(PORTS))
             case "endpoint":
                 return self._address(setting, raw, 1)
+            case "patterns" | "words":
+                return self._texts(setting, [raw] if isinstance(raw, str) else raw)
             case "addresses":
                 return tuple(self._address(setting, each, 1) for each in raw)
         return raw
 
+    def _texts(self, setting: Setting, raw: list[Any]) -> tuple[str, ...]:
+        if not raw or not all(isinstance(each, str) and each and "\0" not in each for each in raw):
+            raise self.wrong(setting.name, f"is {raw!r}", f"give {wanted(setting)}, none of them empty")
+        return tuple(raw)
+
     def _path(self, setting: Setting, raw: str) -> Path:
-        """Relative to the file's own directory, so that it means the same wherever a command is given."""
+        """In the file, relative to its own directory, so that it means the same wherever a command is given."""
         if not raw or "\0" in raw:
             raise self.wrong(setting.name, f"is {raw!r}", "give a path")
         try:
-            return self.path.parent / Path(raw).expanduser()
+            base = Path.cwd() if setting.name in self.origins else self.path.parent
+            return base / Path(raw).expanduser()
         except RuntimeError as error:
             raise self.wrong(setting.name, f"is {raw!r}, whose home is unknown", "give the whole path") from error
 

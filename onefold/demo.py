@@ -204,7 +204,6 @@ class Demo:
                 self._view.say(f"starting {len(self._nodes)} nodes in {self._data}")
                 for node in self._nodes.values():
                     node.start(self._wake)
-                self._view.say(self._page())
                 return await self._watch()
             finally:
                 self._view.say("stopping")
@@ -246,7 +245,7 @@ class Demo:
         )
         if not self._ready and all_ready([node.report for node in nodes], next(iter(self._nodes))):
             self._ready = True
-            self._view.ready()
+            self._view.ready(self._page())
 
     async def _sleep(self, seconds: float) -> None:
         with suppress(TimeoutError):

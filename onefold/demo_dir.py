@@ -57,6 +57,11 @@ def meta(data: Path) -> Path:
     return data / ".onefold"
 
 
+def exists(data: Path) -> bool:
+    """Whether there is a demo in `data`."""
+    return (meta(data) / "demo.json").exists()
+
+
 def control(data: Path) -> Path:
     """The pipe on which a running demo takes commands."""
     return meta(data) / "demo" / "control"

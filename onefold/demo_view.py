@@ -14,7 +14,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, NamedTuple, Protocol, Self
 
-from onefold.core.messages import STANDBY, Problem, Progress, Recent, Report
+from onefold.core.messages import STANDBY, HookState, Problem, Progress, Recent, Report
 from onefold.core.paths import show
 
 if TYPE_CHECKING:
@@ -58,7 +58,9 @@ class View(Protocol, AbstractContextManager["View"]):
         """Show how the nodes are, and the newest entries of the log, oldest first."""
         ...
 
-    def ready(self) -> None: ...
+    def ready(self, page: str) -> None:
+        """All nodes are up. `page`: where the web page is."""
+        ...
 
 
 def new_view(data: Path) -> View:
@@ -130,7 +132,8 @@ class PlainView:
         for line in (*self._events.of(nodes), *self._events.arrived(recent)):
             self.say(line)
 
-    def ready(self) -> None:
+    def ready(self, page: str) -> None:
+        self.say(page)
         self.say(READY)
 
 
@@ -174,8 +177,9 @@ class TableView:
             self.say(line)
         self._draw()
 
-    def ready(self) -> None:
+    def ready(self, page: str) -> None:
         self._console.print(READY)
+        self._console.print(page, markup=False, highlight=False, soft_wrap=True)
         self.say(f"try it: echo hi > {self._data / 'node1' / 'hello.txt'}; cat {self._data}/node*/hello.txt")
 
     def _draw(self) -> None:
@@ -257,6 +261,17 @@ def progress(of: Progress) -> str:
     full = of.done * BAR_CELLS // max(of.total, 1)
     numbers = f"{of.done:,} of {of.total:,} files" if of.what == "files" else f"{of.what}, {of.done:,} of {of.total:,}"
     return f"catching up {'█' * full}{'░' * (BAR_CELLS - full)} {numbers}"
+
+
+def hook_line(hook: HookState) -> str:
+    """How a hook is, and how it ran last."""
+    now = "is running" if hook.running else "waits for its changes to rest" if hook.waiting else ""
+    ran = ""
+    if hook.last is not None:
+        when = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(hook.last.began))
+        how = hook.last.failure or "done"
+        ran = f"ran at {when} for {hook.last.seconds:.1f} s, {how}"
+    return f"the hook {hook.name} {'; '.join(part for part in (now, ran) if part) or 'has not run yet'}"
 
 
 def _state(node: Seen) -> str:

@@ -29,6 +29,18 @@ class BadPath(UserError):
     """A name or path that no folder of ours may hold."""
 
 
+class NotFound(UserError):
+    """Nothing stands at a path, or nothing is called so."""
+
+
+class InTheWay(UserError):
+    """What stands there does not allow what was asked: a directory that is not empty, a file above a path."""
+
+
+class PreconditionFailed(UserError):
+    """What stands there is not what the asker made a condition; nothing was changed."""
+
+
 class BadSetting(UserError):
     """A setting is unknown, malformed or out of range."""
 
@@ -64,6 +76,15 @@ class LogTrimmed(OnefoldError):
     def __init__(self, first: int) -> None:
         super().__init__(f"the log no longer holds entry {first}", "let this node join anew, from a peer's state")
         self.first = first
+
+
+class Unavailable(OperatorError):
+    """Not now: nobody leads, no majority answers, or this node does not know the folder yet. `unknown`: what was asked
+    may have been done all the same, or be done later."""
+
+    def __init__(self, what: str, fix: str = "", unknown: bool = False) -> None:
+        self.unknown = unknown
+        super().__init__(what, fix)
 
 
 class PeerError(OnefoldError):

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, Protocol
 
 import msgspec
 
-from onefold.core.messages import Message, Problem
-from onefold.core.model import Action, BaseRow, Id, Observed, Result, Row, Unknown
+from onefold.core.history import Record
+from onefold.core.hooks import Placed
+from onefold.core.messages import HookState, Message, Problem
+from onefold.core.model import Action, BaseRow, Id, Kind, Observed, Result, Row, Unknown
 from onefold.core.paths import RelPath
 from onefold.core.roster import Roster, Standing
 from onefold.core.rows import Last, Rows
@@ -331,10 +333,63 @@ class Scanner(Protocol):
         ...
 
 
-class StrayCount(Protocol):
-    """What was kept aside on this node."""
+class Hooks(Protocol):
+    """The programs that are run after changes, and what is written down of changes that they have not been run for."""
+
+    debounces: Mapping[str, float]
+    """The hooks by name, each with the seconds for which its changes must rest."""
+
+    def note(self, changes: Sequence[Placed]) -> None:
+        """Write down that these came in place: after a crash they are known still. On the event loop, so it is quick.
+        Raises `OSError`."""
+        ...
+
+    def sort(self) -> Sequence[str]:
+        """Find out which hooks want what was noted, and answer those. Takes a while: in a thread. Raises `OSError`."""
+        ...
+
+    def waiting(self) -> Sequence[str]:
+        """The hooks with changes that they have not been run for."""
+        ...
+
+    async def run(self, name: str, index: int) -> None:
+        """Run the program of hook `name`, and return once it has ended, or was ended for taking too long. Its folder is
+        in place at `index`. What becomes of it is in `states`. If this is cancelled, it is ended, and `waiting` again.
+        Raises `OSError` for trouble with what is written down."""
+        ...
+
+    def states(self) -> Sequence[HookState]: ...
+
+
+class Stray(msgspec.Struct, frozen=True):
+    """Something kept aside: `path` is where it stood, `size` in bytes (0 for a directory), `when` in unix seconds. It
+    is at `file`."""
+
+    id: str
+    path: RelPath
+    kind: Kind
+    size: int
+    when: float
+    reason: str
+    file: Path
+
+
+class Strays(Protocol):
+    """What was kept aside on this node. Safe from any thread, but for `count`."""
 
     def count(self) -> int: ...
+
+    def list(self) -> Sequence[Stray]:
+        """All of them, oldest first."""
+        ...
+
+    def find(self, id: str) -> Stray:
+        """Raises `NotFound`."""
+        ...
+
+    def remove(self, id: str) -> None:
+        """Delete it for ever. Raises `NotFound`."""
+        ...
 
 
 class Contents(Protocol):
@@ -389,6 +444,18 @@ class CatalogueStore(Rows, Protocol):
 
     def forget_packs(self, through: int) -> None:
         """The log keeps the entries up to `through` no more."""
+        ...
+
+    def note(self, records: Sequence[Record]) -> None:
+        """What the newest entry did: in its transaction. The oldest records are forgotten."""
+        ...
+
+    def history(self, before: int, limit: int) -> Sequence[Record]:
+        """The newest `limit` records with versions before `before`, newest first."""
+        ...
+
+    def history_of(self, path: RelPath, id: Id | None, before: int, limit: int) -> Sequence[Record]:
+        """As `history`, of `id` and of whatever else was at `path`, wherever that was at other times."""
         ...
 
     def save_state(self, index: int, digest: int, files: int, seeded: bool) -> None: ...

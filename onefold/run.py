@@ -32,6 +32,7 @@ from onefold.core.model import Id, Kind, index_of
 from onefold.disk import FULL
 from onefold.edge.database import Database
 from onefold.edge.etcd_process import QUOTA_BYTES
+from onefold.edge.hooks import Hook, HookPrograms
 from onefold.edge.journal import CATALOGUE, Base, CatalogueStore
 from onefold.edge.log_etcd import EtcdLog
 from onefold.edge.materialise import FolderMaterialiser
@@ -47,6 +48,7 @@ from onefold.membership import Membership
 from onefold.node.given import Identity, Ports
 from onefold.node.loop import CatalogueGivenUp, Node, Renewed
 from onefold.ports import PeerHandler
+from onefold.pulse import Pulse, sentence
 from onefold.roster import endpoints, load, store, with_roster
 from onefold.standby import Contexts, stand_by
 
@@ -71,6 +73,8 @@ STANDBY_SECONDS_MAX = 16.0
 """How long a node stands by at least, doubled each time that it has not lived for a while in between."""
 LIVED_SECONDS = 30.0
 
+NO_PULSE = Pulse()
+
 LEVELS = logging.getLevelNamesMapping()
 
 log = structlog.get_logger()
@@ -86,8 +90,9 @@ class MonotonicClock:
         await asyncio.sleep(seconds)
 
 
-def main(config: Config) -> int:
-    """Run the node until SIGTERM or SIGINT; the exit status of the process.
+def main(config: Config, pulse: Pulse = NO_PULSE) -> int:
+    """Run the node until SIGTERM or SIGINT; the exit status of the process. `pulse`: for whoever wants to know that it
+    is not hung.
 
     What only the machine's operator can mend is waited for (`standby`), and then all begins anew in this process.
     Raises `OnefoldError` when the node cannot start, or breaks.
@@ -104,7 +109,7 @@ def main(config: Config) -> int:
         while True:
             begun = time.monotonic()
             config = with_roster(config, load(config.state))
-            anew, trouble = _live(config, contexts, suspicious)
+            anew, trouble = _live(config, contexts, suspicious, pulse)
             suspicious = trouble is not None and (suspicious or not trouble.full)
             if anew:
                 continue
@@ -114,19 +119,24 @@ def main(config: Config) -> int:
             lived = time.monotonic() - begun >= LIVED_SECONDS
             patience = STANDBY_SECONDS_MIN if lived else min(2 * patience, STANDBY_SECONDS_MAX)
             problem = Problem(trouble.what, "", trouble.fix)
-            if not uvloop.run(stand_by(config, contexts, problem, patience)):
+            if not uvloop.run(_stand_by(config, contexts, problem, patience, pulse)):
                 return 0
     except Exception as error:
         raise _named(error) from None
 
 
-def _live(config: Config, contexts: Contexts, suspicious: bool) -> tuple[bool, DiskTrouble | None]:
+async def _stand_by(config: Config, contexts: Contexts, problem: Problem, seconds: float, pulse: Pulse) -> bool:
+    with pulse.beating(lambda: f"stands by: {problem.what}"):
+        return await stand_by(config, contexts, problem, seconds)
+
+
+def _live(config: Config, contexts: Contexts, suspicious: bool, pulse: Pulse) -> tuple[bool, DiskTrouble | None]:
     """Run the node once: whether it must start anew at once, or what must be mended first. Raises what broke it.
 
     `suspicious`: a disk may have lost what was written to it before.
     """
     try:
-        return uvloop.run(_run(config, contexts, suspicious)), None
+        return uvloop.run(_run(config, contexts, suspicious, pulse)), None
     except Exception as error:
         named = _named(error)
         if not isinstance(named, DiskTrouble):
@@ -134,7 +144,7 @@ def _live(config: Config, contexts: Contexts, suspicious: bool) -> tuple[bool, D
         return False, DiskTrouble(named.what, named.fix, named.full)  # without what it holds by its traceback
 
 
-async def _run(config: Config, contexts: Contexts, suspicious: bool) -> bool:
+async def _run(config: Config, contexts: Contexts, suspicious: bool, pulse: Pulse) -> bool:
     """One life of the node, until it is told to end; whether it must start anew instead. Raises what broke."""
     ending = asyncio.Event()
     loop = asyncio.get_running_loop()
@@ -148,7 +158,8 @@ async def _run(config: Config, contexts: Contexts, suspicious: bool) -> bool:
         stop = asyncio.create_task(ending.wait())
         watch = asyncio.create_task(process.watch_folder())
         roster = asyncio.create_task(process.membership.run())
-        await asyncio.wait((node, stop, watch, roster), return_when=asyncio.FIRST_COMPLETED)
+        with pulse.beating(lambda: sentence(process.node.reporter.own())):
+            await asyncio.wait((node, stop, watch, roster), return_when=asyncio.FIRST_COMPLETED)
         if stop.done() and not node.done() and not watch.done():
             await process.node.stop()
         for task in (node, stop, watch, roster):
@@ -229,8 +240,9 @@ class _Process:
         stored = self._catalogue.load_state()
         if not stored.index and not self._base.behind:
             self._base.behind = self._base.newest()  # somebody removed the catalogue
-        notice_boot(self._base, stored.durable, linux.boot_id(), self._suspicious)
+        in_order = notice_boot(self._base, stored.durable, linux.boot_id(), self._suspicious)
         incarnation = self._base.next_incarnation()  # with it, that this run has begun is on disk, too
+        hooks = self._open_hooks(in_order) if config.hooks else None
         self._log = self._open_log()
         self._peers = PeerNetwork(
             config.name,
@@ -271,6 +283,7 @@ class _Process:
             catalogue=self._catalogue,
             base=self._base,
             strays=self._strays,
+            hooks=hooks,
         )
         catalogue = Catalogue(self._catalogue, stored.index, stored.digest, stored.files, stored.seeded)
         self.node = Node(who, ports, catalogue, self._base.joined, stored.durable, self._base.count())
@@ -282,6 +295,18 @@ class _Process:
         ask = functools.partial(self.node.answerer.answer, ADMIN)
         service = Service(config, ask, lambda: self.membership.copy.roster, self.node)
         self._api = ApiServer(service) if config.api.enabled else None
+
+    def _open_hooks(self, in_order: bool) -> HookPrograms:
+        config = self._config
+        hooks = [
+            Hook(hook.name, hook.match, hook.run, hook.debounce_ms / 1000, hook.timeout_seconds)
+            for hook in config.hooks
+        ]
+        opened = HookPrograms(hooks, config.state / "hooks", config.folder, config.name)
+        self._opened.enter_context(contextlib.closing(opened))
+        if not in_order:
+            opened.doubt()
+        return opened
 
     def _open_log(self) -> EtcdLog:
         config = self._config
@@ -328,9 +353,9 @@ class _Process:
         self._opened.close()
 
 
-def notice_boot(base: Base, durable: int, boot: str, suspicious: bool = False) -> None:
-    """Call it before the node is told whether it has joined. `durable`: the index that the catalogue has so;
-    `suspicious`: the last life ended because a disk failed.
+def notice_boot(base: Base, durable: int, boot: str, suspicious: bool = False) -> bool:
+    """Call it before the node is told whether it has joined. Answers whether all that the last life wrote is as it was
+    written. `durable`: the index that the catalogue has so; `suspicious`: the last life ended because a disk failed.
 
     If the machine crashed, or a disk did, nothing that was written after the last sync needs to be as it was written,
     neither in the folder nor in the base. So no difference between the two is an edit: the node joins anew. Until its
@@ -338,13 +363,15 @@ def notice_boot(base: Base, durable: int, boot: str, suspicious: bool = False) -
     the sync is read again, whatever its stat says.
     """
     crashed = base.boot_id not in ("", boot)
-    if (crashed or suspicious) and not base.clean:
+    in_order = base.clean or not (crashed or suspicious)
+    if not in_order:
         doubtful = [id for id, version, _, _ in base.places() if index_of(version) > durable]
         if crashed or doubtful:  # else, whatever the disk had to lose, it had been synced
             log.warning("the machine or a disk failed: what differs is kept aside", doubtful=len(doubtful))
             _doubt(base, doubtful)
     base.boot_id = boot
     base.clean = False
+    return in_order
 
 
 def _doubt(base: Base, doubtful: Iterable[Id]) -> None:

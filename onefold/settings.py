@@ -1,5 +1,5 @@
-"""The table of settings: `SETTINGS` says what `node.toml` may hold. Loading and validation (`onefold.config`) and
-`docs/settings.md` derive from it.
+"""The table of settings: `SETTINGS` says what `node.toml` may hold. Loading and validation (`onefold.config`),
+environment variables and options (`onefold.overrides`) and `docs/settings.md` derive from it.
 
 The supervisor, which stays resident, imports this: only light modules, and plain tuples.
 """
@@ -38,7 +38,12 @@ KINDS = {
     "choice": "a choice",
     "switch": "true or false",
     "number": "a whole number",
+    "patterns": "a pattern, or a list of them",
+    "words": "a list of texts",
 }
+
+LISTS = ("members", "hooks")
+"""Tables of which there may be several. Only the file can hold them."""
 
 SETTINGS = (
     Setting("name", "name", REQUIRED, "This node's name; one of `members`."),
@@ -193,9 +198,64 @@ SETTINGS = (
         "Whether it votes, with an etcd member of its own, or only follows. Have an odd number of voters: with `2n+1` "
         "of them, `n` may fail.",
     ),
+    Setting(
+        "hooks.match",
+        "patterns",
+        REQUIRED,
+        'Which paths the program is for, as in `.gitignore`: `"*.conf"`, or `["/nginx/", "!*.bak"]`.',
+    ),
+    Setting(
+        "hooks.run",
+        "words",
+        REQUIRED,
+        "The program and its arguments, run after such a path has changed in this node's folder; see "
+        "[Hooks](hooks.md). It is not given to a shell.",
+    ),
+    Setting(
+        "hooks.name",
+        "name",
+        DERIVED,
+        "What `onefold status` calls it; each hook of a node has another.",
+        default_text="the program's",
+    ),
+    Setting(
+        "hooks.debounce_ms",
+        "number",
+        500,
+        "For how long such paths must not have changed before it is run.",
+        unit="ms",
+        least=1,
+        most=600_000,
+    ),
+    Setting(
+        "hooks.timeout_seconds",
+        "number",
+        60,
+        "A run that takes longer is ended, and counts as failed.",
+        unit="seconds",
+        least=1,
+        most=86_400,
+    ),
 )
 
 BY_NAME = {setting.name: setting for setting in SETTINGS}
+PLAIN = tuple(setting for setting in SETTINGS if setting.name.partition(".")[0] not in LISTS)
+"""All settings that have one value."""
+VARIABLE_PREFIX = "ONEFOLD_"
+
+
+def variable(setting: Setting) -> str:
+    """The environment variable of a setting in `PLAIN`: `ONEFOLD_ETCD_HEARTBEAT_MS`."""
+    return VARIABLE_PREFIX + setting.name.upper().replace(".", "_")
+
+
+def option(setting: Setting) -> str:
+    """The option of `onefold run` for a setting in `PLAIN`: `--etcd-heartbeat-ms`."""
+    return "--" + setting.name.replace(".", "-").replace("_", "-")
+
+
+BY_VARIABLE = {variable(setting): setting for setting in PLAIN}
+BY_OPTION = {option(setting): setting for setting in PLAIN}
 TABLES = tuple(dict.fromkeys(setting.name.partition(".")[0] for setting in SETTINGS if "." in setting.name))
 
 
@@ -217,6 +277,16 @@ def documentation() -> str:
         "One node's settings stand in a TOML file, named with `--config` (`onefold run --config node.toml`). Relative",
         "paths in it count from the directory of that file.",
         "",
+        "Every setting but the lists of tables can also be given as an environment variable, and as an option of",
+        "`onefold run`: `ONEFOLD_ETCD_HEARTBEAT_MS=50` or `--etcd-heartbeat-ms 50`. An option wins over a variable, a",
+        "variable over the file, the file over the default. Relative paths in them count from the working directory;",
+        "several addresses are separated by commas; a variable says `true` or `false`, where options are `--preferred`",
+        "and `--no-preferred`. A variable that begins like these and is no setting is an error, so a slip does not go",
+        "unseen. `onefold config show` tells for each setting what it is and where that comes from.",
+        "",
+        "Commands that ask a running node read the same file and the same variables: give them those that it was",
+        "started with, if they concern `folder`, `state`, `tls` or the API's address.",
+        "",
         "<!-- Made by `python scripts/write_settings_doc.py` from the table in onefold/settings.py: change that. -->",
         "",
         "```toml",
@@ -225,24 +295,31 @@ def documentation() -> str:
         "",
     ]
     for table in ("", *TABLES):
-        heading = "[[members]]" if table == "members" else f"[{table}]"
-        lines += [f"## `{heading}`" if table else "## The node", "", "| setting | value | default | meaning |"]
-        lines += ["|---|---|---|---|"]
+        heading = f"[[{table}]]" if table in LISTS else f"[{table}]"
+        lines += [f"## `{heading}`" if table else "## The node", ""]
+        columns = ["setting", "value", "default", "meaning", *(() if table in LISTS else ("variable, option",))]
+        lines += [f"| {' | '.join(columns)} |", "|---" * len(columns) + "|"]
         lines += [_documented(setting) for setting in SETTINGS if setting.name.rpartition(".")[0] == table]
         lines += [""]
     return "\n".join(lines)
 
 
-def _documented(setting: Setting) -> str:
+def default_of(setting: Setting) -> str:
+    """The default, in words."""
     if setting.default is REQUIRED:
-        default = "must be given"
-    elif setting.default_text:
-        default = setting.default_text
-    else:
-        import json
+        return "must be given"
+    if setting.default_text:
+        return setting.default_text
+    import json
 
-        default = f"`{json.dumps(setting.default)}`"
-    return f"| `{setting.name.rpartition('.')[2]}` | {wanted(setting)} | {default} | {setting.help} |"
+    return f"`{json.dumps(setting.default)}`"
+
+
+def _documented(setting: Setting) -> str:
+    cells = [f"`{setting.name.rpartition('.')[2]}`", wanted(setting), default_of(setting), setting.help]
+    if setting in PLAIN:
+        cells.append(f"`{variable(setting)}`, `{option(setting)}`")
+    return f"| {' | '.join(cells)} |"
 
 
 EXAMPLE = """\

@@ -51,6 +51,7 @@ def _facts(report: Report | None, refused: Problem | None) -> dict[str, Any]:
             "strays": None,
             "mended": None,
             "progress": None,
+            "hooks": [],
             "problems": problems_as_data(told),
         }
     return {
@@ -63,5 +64,6 @@ def _facts(report: Report | None, refused: Problem | None) -> dict[str, Any]:
         "strays": report.strays,
         "mended": report.mended,
         "progress": None if report.progress is None else msgspec.structs.asdict(report.progress),
+        "hooks": [msgspec.to_builtins(hook) for hook in report.hooks],
         "problems": problems_as_data(report.problems),
     }

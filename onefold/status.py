@@ -10,11 +10,10 @@ import asyncio
 import json
 import sys
 from collections.abc import Coroutine
-from pathlib import Path
 from typing import Any
 
 from onefold.admin import Client
-from onefold.config import Config, Member, load
+from onefold.config import Config, Member
 from onefold.core.messages import (
     Ask,
     Cluster,
@@ -28,18 +27,12 @@ from onefold.core.messages import (
     Report,
     Wait,
 )
-from onefold.demo_dir import configs
 from onefold.errors import OperatorError, PeerAway, PeerError, PeerGone, PeerRefused, UserError
 from onefold.state import State, as_data
 
 ASK_SECONDS = 3.0
 MOVE_SECONDS = 10.0
 LOOK_SECONDS = 0.2
-
-
-def settings(config: Path | None, data: Path) -> Config:
-    """The settings of one node of the cluster meant. Raises `UserError`."""
-    return load(config) if config is not None else configs(data.absolute())[0]
 
 
 def cluster(config: Config) -> State:
@@ -128,10 +121,11 @@ def as_json(state: State) -> str:
 
 def show(state: State) -> None:
     """On a terminal a table, else lines; problems below."""
-    from onefold.demo_view import Seen, problems, rows, sentence, table
+    from onefold.demo_view import Seen, hook_line, problems, rows, sentence, table
 
     seen = [Seen(name, False, None, report) for name, report in state.nodes.items()]
-    lines = [f"{node.name}: {what}" for node in seen if node.report for what in problems(node.report)]
+    lines = [f"{node.name}: {hook_line(hook)}" for node in seen if node.report for hook in node.report.hooks]
+    lines += [f"{node.name}: {what}" for node in seen if node.report for what in problems(node.report)]
     lines += [f"{name}: {sentence(problem)}" for name, problem in state.refused.items()]
     if sys.stdout.isatty():
         from rich.console import Console

@@ -5,7 +5,7 @@ of both: on SIGTERM and Ctrl-C in order (the node first, which hands leadership 
 any other death at once, by the kernel.
 
 One thread, one `poll`: descriptors of the children that become readable when they end, and a pipe that signals write
-to. It wakes up for nothing else.
+to; where a service manager wants to know, also one that the node says into how it is. It wakes up for nothing else.
 """
 
 from __future__ import annotations
@@ -15,13 +15,15 @@ import select
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Protocol
 
-from onefold.config import Config
+from onefold.config import NONE, Config
 from onefold.errors import Bug, Dismissed, OperatorError, UserError
+from onefold.notify import Manager, Watch
+from onefold.overrides import as_environment
 
 NODE_STOP_SECONDS = 8.0
 ETCD_STOP_SECONDS = 1.0
@@ -136,8 +138,10 @@ class Child:
             self._pid_file.unlink(missing_ok=True)
 
 
-def run(config: Config) -> int:
+def run(config: Config, options: Mapping[str, str] = NONE) -> int:
     """Run etcd (if this node has a member) and the node until told to end. Returns the exit code.
+
+    `options`: those that `config` was loaded with, for the children, which load it anew.
 
     Raises `OperatorError` when the folder, the state directory, a port or etcd is not as it must be.
     """
@@ -145,17 +149,24 @@ def run(config: Config) -> int:
     from onefold.process import Process
     from onefold.voter import etcd_of
 
+    manager = Manager.of(os.environ)
     lock = claim(config)
+    os.environ.update(as_environment(options))
+    watch = Watch(manager) if manager is not None else None
     children = []
     if config.runs_etcd:
         etcd = etcd_of(config)
         children.append(Child("etcd", etcd, config.state / ETCD_PID, ETCD_STOP_SECONDS, etcd.last_words))
-    node = Process([sys.executable, "-P", "-m", "onefold", "node", "--config", str(config.path)], keep=[lock])
+    command = [sys.executable, "-P", "-m", "onefold", "node", "--config", str(config.path)]
+    if watch is None:
+        node = Process(command, keep=[lock])
+    else:
+        node = Process([*command, "--pulse", watch.argument], keep=[lock, watch.writer])
     children.append(Child("node", node, config.state / NODE_PID, NODE_STOP_SECONDS))
     own = config.state / SUPERVISOR_PID
     try:
         own.write_text(f"{os.getpid()}\n")
-        return supervise(children)
+        return supervise(children, watch)
     except OSError as error:
         raise OperatorError(f"cannot go on ({error})", "free space on the disk") from error
     finally:
@@ -163,11 +174,12 @@ def run(config: Config) -> int:
             own.unlink(missing_ok=True)
 
 
-def supervise(children: Sequence[Child]) -> int:
+def supervise(children: Sequence[Child], watch: Watch | None = None) -> int:
     """Keep `children` running until a signal asks for the end (0), the node is dismissed (0), or its end is hopeless
     (its exit code).
 
-    They are started in the order given, and ended in the opposite one, also when starting one fails.
+    They are started in the order given, and ended in the opposite one, also when starting one fails. `watch` is told
+    what becomes of the node, and closed.
     """
     with _signals() as asked:
         try:
@@ -175,9 +187,11 @@ def supervise(children: Sequence[Child]) -> int:
                 for child in children:
                     if child.due is not None and child.due <= time.monotonic():
                         child.start()
-                ready = _wait(children, asked)
+                ready = _wait(children, asked, watch)
                 if asked in ready:
                     return 0
+                if watch is not None:
+                    _listen(watch, ready)
                 for child in children:
                     if child.descriptor in ready:
                         status, quick = child.ended()
@@ -188,20 +202,38 @@ def supervise(children: Sequence[Child]) -> int:
                             return status
                         if child.name == "etcd" and not child.check_start():
                             continue
-                        _say(f"the {child.name} {_how(status)} and is started again")
+                        how = f"the {child.name} {_how(status)} and is started again"
+                        _say(how)
+                        if child.name == "node" and watch is not None:
+                            watch.begin(how)
         finally:
+            if watch is not None:
+                watch.end()
             for child in reversed(children):
                 child.stop()
+            if watch is not None:
+                watch.close()
 
 
-def _wait(children: Sequence[Child], asked: int) -> frozenset[int]:
-    """The descriptors that are readable: a child's end, or `asked`. Empty when a child is due."""
+def _listen(watch: Watch, ready: frozenset[int]) -> None:
+    if watch.reader in ready:
+        watch.read()
+    if watch.due is not None and watch.due <= time.monotonic():
+        watch.speak()
+
+
+def _wait(children: Sequence[Child], asked: int, watch: Watch | None) -> frozenset[int]:
+    """The descriptors that are readable: a child's end, `asked`, what the node says to `watch`. Empty when a child or
+    `watch` is due."""
     waiting = select.poll()
     waiting.register(asked, select.POLLIN)
     for child in children:
         if child.descriptor is not None:
             waiting.register(child.descriptor, select.POLLIN)
     due = [child.due for child in children if child.due is not None]
+    if watch is not None:
+        waiting.register(watch.reader, select.POLLIN)
+        due += [watch.due] if watch.due is not None else []
     # Rounded up: waking a moment early would spin until the moment has come.
     timeout = max(0, int((min(due) - time.monotonic()) * 1000) + 1) if due else None
     return frozenset(descriptor for descriptor, _ in waiting.poll(timeout))

@@ -7,12 +7,13 @@ import sys
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from onefold import demo_dir
 from onefold.config import load
-from onefold.core.messages import Problem, Recent, Report
+from onefold.core.messages import HookRun, HookState, Problem, Recent, Report
 from onefold.demo import all_ready
-from onefold.demo_view import Events, Seen, change, printable, table
+from onefold.demo_view import Events, Seen, change, hook_line, printable, table
 from onefold.errors import BadSetting, UserError
 from onefold.status import State, as_json
 
@@ -158,6 +159,31 @@ def test_a_command_works_from_a_directory_that_holds_modules_named_like_ours(tmp
 # ------------------------------------------------------------------------------------------------ what is shown
 
 
+def test_how_a_hook_is_and_ran_is_one_line() -> None:
+    assert hook_line(HookState("web", False, False, None)) == "the hook web has not run yet"
+    done = HookRun(0.0, 1.25, 3, 0, "ok", "")
+    line = hook_line(HookState("web", False, True, done))
+    assert line.startswith("the hook web waits for its changes to rest; ran at ")
+    assert line.endswith(" for 1.2 s, done")
+    failed = replace(done, code=1, failure="exit code 1")
+    assert hook_line(HookState("web", True, False, failed)).endswith("for 1.2 s, exit code 1")
+
+
+def test_json_tells_how_hooks_ran() -> None:
+    ran = HookRun(0.0, 1.25, 3, 1, "no", "exit code 1")
+    state = State("node1", 7, {"node1": report("node1", hooks=(HookState("web", False, True, ran),))}, {})
+    (told,) = json.loads(as_json(state))["nodes"][0]["hooks"]
+    assert (told["name"], told["running"], told["waiting"]) == ("web", False, True)
+    assert told["last"] == {
+        "began": 0.0,
+        "seconds": 1.25,
+        "paths": 3,
+        "code": 1,
+        "line": "no",
+        "failure": "exit code 1",
+    }
+
+
 def test_json_has_what_programs_need() -> None:
     problem = Problem("cannot write", "a/b", "make room")
     state = State("node1", 7, {"node1": report("node1", role="leader", problems=(problem,)), "node2": None}, {})
@@ -175,6 +201,7 @@ def test_json_has_what_programs_need() -> None:
         "strays": 0,
         "mended": 0,
         "progress": None,
+        "hooks": [],
         "problems": [{"what": "cannot write", "where": "a/b", "fix": "make room"}],
     }
     assert down["role"] == "down"

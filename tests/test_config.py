@@ -81,6 +81,27 @@ def test_a_node_may_listen_on_all_addresses(make: Make) -> None:
     assert str(make('listen = "[::]:7400"' + GOOD).listen) == "[::]:7400"
 
 
+def test_hooks_are_named_after_their_programs(make: Make, tmp_path: Path) -> None:
+    config = make(
+        GOOD
+        + """
+        [[hooks]]
+        match = "*.conf"
+        run = ["/usr/bin/systemctl", "reload", "nginx"]
+        [[hooks]]
+        name = "mine"
+        match = ["/a/", "!*.bak"]
+        run = ["bin/re load.sh"]
+        debounce_ms = 1
+        timeout_seconds = 5
+        """
+    )
+    first, second = config.hooks
+    assert first == ("systemctl", ("*.conf",), ("/usr/bin/systemctl", "reload", "nginx"), 500, 60)
+    assert second == ("mine", ("/a/", "!*.bak"), (str(tmp_path / "bin" / "re load.sh"),), 1, 5)
+    assert make(GOOD).hooks == ()
+
+
 @pytest.mark.parametrize(
     ("text", "says"),
     [
@@ -114,6 +135,16 @@ def test_a_node_may_listen_on_all_addresses(make: Make) -> None:
         (GOOD.replace("7410", "7404"), "a port of b (for peers)"),
         (GOOD.replace("7400", "65532"), "`api.listen` would have port 65536"),
         (GOOD + '[api]\ncert = "web.pem"\n', "`api.key` is missing"),
+        ("hooks = 3\n" + GOOD, "write each as [[hooks]]"),
+        (GOOD + '[[hooks]]\nmatch = "*"\n', "`hooks.run` is missing"),
+        (GOOD + '[[hooks]]\nmatch = "*"\nrun = "reload"\n', "give a list of texts"),
+        (GOOD + '[[hooks]]\nmatch = []\nrun = ["reload"]\n', "none of them empty"),
+        (GOOD + '[[hooks]]\nmatch = ["*", 3]\nrun = ["reload"]\n', "a pattern, or a list of them"),
+        (GOOD + '[[hooks]]\nmatch = 3\nrun = ["reload"]\n', "a pattern, or a list of them"),
+        (GOOD + '[[hooks]]\nmatch = "*"\nrun = ["reload", ""]\n', "none of them empty"),
+        (GOOD + '[[hooks]]\nmatch = "*"\nrun = ["--"]\n', "give that hook a name"),
+        (GOOD + 2 * '[[hooks]]\nmatch = "*"\nrun = ["reload"]\n', "'reload' is there twice"),
+        (GOOD + '[[hooks]]\nmatch = "*"\nrun = ["reload"]\ntimeout = 3\n', "did you mean `hooks.timeout_seconds`?"),
     ],
 )
 def test_what_is_wrong_is_one_sentence_with_the_fix(make: Make, text: str, says: str) -> None:

@@ -10,14 +10,20 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from onefold.api import cluster, members
+from onefold.api import cluster, files, members, past, strays
 from onefold.api.gate import Gate
 from onefold.api.operation import Operation
 from onefold.api.problem import ApiError, api_error, http_error, onefold_error, unforeseen
 from onefold.api.service import Service
 from onefold.errors import OnefoldError
 
-OPERATIONS: tuple[Operation, ...] = (*cluster.OPERATIONS, *members.OPERATIONS)
+OPERATIONS: tuple[Operation, ...] = (
+    *cluster.OPERATIONS,
+    *members.OPERATIONS,
+    *files.OPERATIONS,
+    *past.OPERATIONS,
+    *strays.OPERATIONS,
+)
 
 
 def build(service: Service) -> Starlette:

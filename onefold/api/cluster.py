@@ -8,6 +8,7 @@ import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 
+from onefold.api.answers import Leads, Status
 from onefold.api.json import answer, body
 from onefold.api.operation import Operation
 from onefold.api.service import Service
@@ -21,13 +22,6 @@ class MoveTo(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Who is to lead."""
 
     node: str
-
-
-class Leads(msgspec.Struct, frozen=True):
-    """Who leads, in which term."""
-
-    leader: str
-    term: int
 
 
 async def status(service: Service, request: Request) -> Response:
@@ -53,7 +47,7 @@ async def move_leader(service: Service, request: Request) -> Response:
 
 
 OPERATIONS = (
-    Operation("GET", "/v1/status", Role.READ, status, "How every node is", answer=dict[str, Any]),
+    Operation("GET", "/v1/status", Role.READ, status, "How every node is", answer=Status),
     Operation(
         "POST",
         "/v1/leader",

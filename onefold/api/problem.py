@@ -8,19 +8,28 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 
-from onefold.errors import DiskTrouble, LogUnavailable, OnefoldError, OperatorError, PeerAway, PeerError, UserError
+from onefold.api.answers import ApiProblem
+from onefold.errors import (
+    ContentMismatch,
+    DiskTrouble,
+    InTheWay,
+    LogUnavailable,
+    NotFound,
+    OnefoldError,
+    OperatorError,
+    PeerAway,
+    PeerError,
+    PeerGone,
+    PreconditionFailed,
+    Unavailable,
+    UserError,
+)
 
 RETRY_SECONDS = "1"
+STATUS: dict[type[UserError], int] = {NotFound: 404, InTheWay: 409, PreconditionFailed: 412}
+"""Of errors that a `UserError` may be, where it is not 400."""
 
 log = structlog.get_logger()
-
-
-class ApiProblem(msgspec.Struct, frozen=True):
-    """What went wrong: `title` is one sentence, `fix` says what to do."""
-
-    status: int
-    title: str
-    fix: str = ""
 
 
 class ApiError(Exception):
@@ -34,8 +43,10 @@ class ApiError(Exception):
         super().__init__(what)
 
 
-def respond(status: int, what: str, fix: str = "", headers: dict[str, str] | None = None) -> Response:
-    body = msgspec.json.encode(ApiProblem(status, what, fix))
+def respond(
+    status: int, what: str, fix: str = "", headers: dict[str, str] | None = None, away: bool = False
+) -> Response:
+    body = msgspec.json.encode(ApiProblem(status, what, fix, away))
     return Response(body, status, headers, media_type="application/problem+json")
 
 
@@ -54,9 +65,12 @@ async def http_error(request: Request, error: Exception) -> Response:
 async def onefold_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, OnefoldError)
     if isinstance(error, UserError):
+        return respond(STATUS.get(type(error), 400), error.what, error.fix)
+    if isinstance(error, ContentMismatch):
         return respond(400, error.what, error.fix)
-    if isinstance(error, DiskTrouble | LogUnavailable | PeerAway):
-        return respond(503, error.what, error.fix, {"Retry-After": RETRY_SECONDS})
+    if isinstance(error, DiskTrouble | LogUnavailable | PeerAway | PeerGone | Unavailable):
+        away = isinstance(error, PeerAway)
+        return respond(503, error.what, error.fix, {"Retry-After": RETRY_SECONDS}, away)
     if isinstance(error, PeerError | OperatorError):
         return respond(409, error.what, error.fix)
     return await unforeseen(request, error)

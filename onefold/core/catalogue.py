@@ -12,14 +12,18 @@ The rules (`wire.RULES` is their version; every node applies the same ones, or h
 5.  A *creation* (`Put` of NEW) needs its parent and a free name. Where a directory stands and a directory is made, or
     where the same content stands, it is accepted as what stands there, unchanged.
 6.  An *edit* (`Put` of an id) needs the version that its author had. A `content` of None keeps the content.
-7.  A *move* needs the place that its author had, a directory not below itself, and a free name. What already is where
-    it should go is accepted unchanged.
+7.  A *move* needs the place that its author had (and the version, if it names one), a directory not below itself, and
+    a free name. What already is where it should go is accepted unchanged.
 8.  A *removal* needs the version that its author had, and an empty directory. What is gone is accepted.
 9.  *Rejected content is never lost.* A rejected `Put` whose content is not what stands there already becomes a conflict
     copy, under a name that `conflict_name` makes: a creation in its own directory, an edit next to what won, and either
     in the root when there is no such directory any more. A rejected creation of a directory is made under such a name
     too, so that what its author put inside arrives inside. All other rejected commands have no effect: they revert.
 10. The *digest* is the sum modulo 2^256 of the digests of all rows, so one command costs at most two row digests.
+11. In a batch that is *answered*, no rejected command has any effect: its author is told, and still has the content.
+    Nor is it accepted there that somebody else has done the same already: what is gone cannot be removed, and what was
+    moved meanwhile cannot be moved, so that of many who ask for the same one knows that it was theirs.
+12. A command that names a *route* needs it: nothing on the path that its author meant may have moved since.
 """
 
 from __future__ import annotations
@@ -27,6 +31,7 @@ from __future__ import annotations
 from msgspec.structs import replace
 
 from onefold.core.model import (
+    NEVER,
     NEW,
     ROOT,
     Applied,
@@ -42,6 +47,7 @@ from onefold.core.model import (
     Put,
     Remove,
     Row,
+    Seed,
     Version,
     index_of,
     position_of,
@@ -49,6 +55,7 @@ from onefold.core.model import (
 )
 from onefold.core.paths import META, NAME_BYTES_MAX
 from onefold.core.rows import Last, MemoryRows, Rows
+from onefold.core.views import RowView
 from onefold.core.wire import DIGEST_BYTES, row_digest
 from onefold.errors import Bug
 
@@ -118,6 +125,7 @@ class _Step:
         self._before: dict[Id, Row | None] = {}
         self._after: dict[Id, Row | None] = {}
         self._node = ""
+        self._answered = False
         self._done: list[Outcome] = []
         self._placed: dict[int, Version] = {}
 
@@ -137,6 +145,7 @@ class _Step:
                 self.outcomes.setdefault(origin, last.outcomes if order == newest else ())
                 return
         self._node = origin.node
+        self._answered = batch.answered
         self._done = []
         self._placed = {}
         for v, command in enumerate(batch.commands, version(self.index, first)):
@@ -147,6 +156,11 @@ class _Step:
     # -------------------------------------------------------------------------------------------- commands
 
     def _command(self, command: Command, v: Version) -> Outcome:
+        if isinstance(command, Seed):
+            self.seeded = True
+            return Outcome(True, NEW)
+        if command.route != NEVER and command.route != self._route_of(command):
+            return Outcome(False, NEW, "its path has moved")
         if isinstance(command, Put):
             malformed = _malformed(command)
             if malformed:
@@ -154,10 +168,7 @@ class _Step:
             return self._create(command, v) if command.id == NEW else self._edit(command, v)
         if isinstance(command, Move):
             return self._move(command, v)
-        if isinstance(command, Remove):
-            return self._remove(command)
-        self.seeded = True
-        return Outcome(True, NEW)
+        return self._remove(command)
 
     def _create(self, put: Put, v: Version) -> Outcome:
         parent = self._directory(put.parent)
@@ -195,10 +206,13 @@ class _Step:
         parent = self._directory(move.parent)
         if parent is None:
             return Outcome(False, NEW, "its new directory is gone")
+        if move.version not in (NEVER, row.version):
+            return Outcome(False, NEW, "it changed")
         placed = row.placed
-        if row.parent != parent or row.name != move.name:
-            if placed != self._expected_place(move.expect):
-                return Outcome(False, NEW, "it moved")
+        elsewhere = row.parent != parent or row.name != move.name
+        if (elsewhere or self._answered) and placed != self._expected_place(move.expect):
+            return Outcome(False, NEW, "it moved")
+        if elsewhere:
             if self.rows.child(parent, move.name) is not None or _ours(parent, move.name):
                 return Outcome(False, NEW, "its new name is taken")
             if row.kind == Kind.DIRECTORY and self._within(parent, row.id):
@@ -213,7 +227,7 @@ class _Step:
             return Outcome(False, NEW, "it cannot be removed")
         row = self._row(remove.id)
         if row is None:
-            return Outcome(True, remove.id)
+            return Outcome(False, NEW, "it was removed") if self._answered else Outcome(True, remove.id)
         if row.version != remove.expect:
             return Outcome(False, NEW, "it changed")
         if row.kind == Kind.DIRECTORY and self.rows.has_children(row.id):
@@ -223,7 +237,7 @@ class _Step:
 
     def _reject(self, put: Put, v: Version, reason: str, parent: Id, stem: bytes) -> Outcome:
         """Refuse `put`; what it brings goes to a conflict copy in directory `parent`, called after `stem`."""
-        if not put.content and put.id != NEW:
+        if self._answered or (not put.content and put.id != NEW):
             return Outcome(False, NEW, reason)
         again = 0
         while self.rows.child(parent, name := conflict_name(stem, self._node, v, again)) is not None:
@@ -252,6 +266,11 @@ class _Step:
     def _expected_place(self, expect: Version) -> Version | None:
         """`expect` of a move, or, if it refers to a move of this batch, the place that this gave; None if it failed."""
         return self._placed.get(position_of(Id(expect))) if expect < NEW else expect
+
+    def _route_of(self, command: Put | Move | Remove) -> Version:
+        if isinstance(command, Move):
+            return max(route(self.rows, command.id), route(self.rows, command.parent))
+        return route(self.rows, command.parent if isinstance(command, Put) and command.id == NEW else command.id)
 
     def _within(self, inner: Id, outer: Id) -> bool:
         """Whether directory `inner` is `outer`, or below it."""
@@ -303,6 +322,15 @@ def conflict_name(name: bytes, node: str, v: Version, again: int = 0) -> bytes:
         tail += b"-%d" % again
     tail += dot + extension
     return _cut(stem, NAME_BYTES_MAX - len(tail)) + tail
+
+
+def route(rows: RowView, id: Id) -> Version:
+    """The newest `placed` of `id` and of all that is above it; NEVER for the root, and for what is no row."""
+    newest = NEVER
+    while ROOT < id <= _INT_MAX and (row := rows.get(id)) is not None:
+        newest = max(newest, row.placed)
+        id = row.parent
+    return newest
 
 
 def _cut(text: bytes, length: int) -> bytes:

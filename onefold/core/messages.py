@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import msgspec
 
-from onefold.core.model import Batch, Id, Row
+from onefold.core.model import Batch, Id, Kind, Row
 
 STANDBY = "standby"
 """The role of a node that cannot go on before a person has mended something, and waits for that."""
@@ -60,6 +60,27 @@ class Progress(msgspec.Struct, frozen=True):
     total: int
 
 
+class HookRun(msgspec.Struct, frozen=True):
+    """How a hook's program ran: when it began (seconds since 1970), for how many seconds, for how many changed paths,
+    its exit code (None: it had none), the last line that it wrote, and why it counts as failed ("": it does not)."""
+
+    began: float
+    seconds: float
+    paths: int
+    code: int | None
+    line: str
+    failure: str
+
+
+class HookState(msgspec.Struct, frozen=True):
+    """A hook of a node: whether it runs just now, whether changes wait for its next run, and how it ran last."""
+
+    name: str
+    running: bool
+    waiting: bool
+    last: HookRun | None
+
+
 class Report(msgspec.Struct, frozen=True, tag="report"):
     """A node about itself: told to every peer when it changes, and as a heartbeat.
 
@@ -68,7 +89,7 @@ class Report(msgspec.Struct, frozen=True, tag="report"):
     told. `preferred`: this node should lead when it can. `ready`: the folder is in the log (`Seed`), and this node's
     edits are followed. `reaches` names the peers with a live connection. `missing`: how much of this node's folder was
     found gone at its start, and is kept by all others until somebody confirms that. `progress`: it has much to catch up
-    with. `mended` counts what was found damaged and mended since its start.
+    with. `mended` counts what was found damaged and mended since its start. `hooks` in the order of its settings.
     """
 
     node: str
@@ -89,6 +110,7 @@ class Report(msgspec.Struct, frozen=True, tag="report"):
     missing: int = 0
     progress: Progress | None = None
     mended: int = 0
+    hooks: tuple[HookState, ...] = ()
 
 
 class Arrived(msgspec.Struct, frozen=True, tag="arrived"):
@@ -274,6 +296,65 @@ class BeginAnew(msgspec.Struct, frozen=True, tag="begin-anew"):
     """Make your catalogue anew, if it is the odd one. Answer: `Taken`; the node is then gone for a moment."""
 
 
+class AskStrays(msgspec.Struct, frozen=True, tag="ask-strays"):
+    """Tell what is kept aside on your node. Answer: `StraysTold`."""
+
+
+class StrayTold(msgspec.Struct, frozen=True):
+    """A stray: `path` is where it stood, `size` in bytes, `when` it was kept in unix seconds."""
+
+    id: str
+    path: bytes
+    kind: Kind
+    size: int
+    when: float
+    reason: str
+
+
+class StraysTold(msgspec.Struct, frozen=True, tag="strays-told"):
+    """The strays of `node`, oldest first; `omitted` older ones are not told."""
+
+    node: str
+    strays: tuple[StrayTold, ...]
+    omitted: int
+
+
+class ReadStray(msgspec.Struct, frozen=True, tag="read-stray"):
+    """Give at most `length` bytes of a stray from `offset` on (the target of a symlink). Answer: `StrayPart`."""
+
+    id: str
+    offset: int
+    length: int
+
+
+class StrayPart(msgspec.Struct, frozen=True, tag="stray-part"):
+    """Some of the `size` bytes of a stray."""
+
+    data: bytes
+    size: int
+
+
+class RestoreStray(msgspec.Struct, frozen=True, tag="restore-stray"):
+    """Write it to where it stood, or `to`, and drop it. Answer: `Flushed`."""
+
+    id: str
+    to: bytes | None
+
+
+class Denied(msgspec.Struct, frozen=True, tag="denied"):
+    """What was asked cannot be done as things are, which whoever asked must know: the `error` by name, and its text."""
+
+    error: str
+    what: str
+    fix: str
+
+
+class DropStray(msgspec.Struct, frozen=True, tag="drop-stray"):
+    """Remove it for ever. Answer: `Taken`."""
+
+    id: str
+
+
 class Refused(msgspec.Struct, frozen=True, tag="refused"):
     """The answer to any `ask` that cannot be met: one sentence, and the fix. `away`: this node stands by, and another
     one may answer."""
@@ -311,5 +392,12 @@ Message = (
     | BeginAnew
     | AskCertificates
     | Certificates
+    | AskStrays
+    | StraysTold
+    | ReadStray
+    | StrayPart
+    | RestoreStray
+    | DropStray
+    | Denied
     | Refused
 )

@@ -96,7 +96,8 @@ class Put(msgspec.Struct, frozen=True, array_like=True, tag=1, gc=False):
 
     `expect` is the version that the author had of `id` (NEVER for a creation). (parent, name) is where the author saw
     it, used only for a creation and for the conflict copy of a rejected edit. `content` is as in `Row`, or None when
-    only attributes change; `size` belongs to `content`. `parent` may be a reference (`made_by`).
+    only attributes change; `size` belongs to `content`. `parent` may be a reference (`made_by`). `route`: as in
+    `Batch`, of `id`, or of `parent` for a creation.
     """
 
     id: Id
@@ -108,26 +109,32 @@ class Put(msgspec.Struct, frozen=True, array_like=True, tag=1, gc=False):
     mtime_ns: int
     size: int
     content: bytes | None
+    route: Version = NEVER
 
 
 class Remove(msgspec.Struct, frozen=True, array_like=True, tag=2, gc=False):
-    """Remove `id`, whose `version` the author had as `expect`. A directory must be empty by then."""
+    """Remove `id`, whose `version` the author had as `expect`. A directory must be empty by then. `route`: as in
+    `Batch`."""
 
     id: Id
     expect: Version
+    route: Version = NEVER
 
 
 class Move(msgspec.Struct, frozen=True, array_like=True, tag=3, gc=False):
     """Give `id`, whose `placed` the author had as `expect`, another place. Everything below it moves along.
 
     `parent` may be a reference (`made_by`), and so may `expect`: the place that the batch's own `Move` at that position
-    gave it (a swap goes through a third name).
+    gave it (a swap goes through a third name). `version` is the version that it must have besides (NEVER: any).
+    `route`: as in `Batch`, the newer one of those of `id` and of `parent`.
     """
 
     id: Id
     expect: Version
     parent: Id
     name: bytes
+    version: Version = NEVER
+    route: Version = NEVER
 
 
 class Seed(msgspec.Struct, frozen=True, array_like=True, tag=4, gc=False):
@@ -146,10 +153,29 @@ class Origin(msgspec.Struct, frozen=True, array_like=True, gc=False):
 
 
 class Batch(msgspec.Struct, frozen=True, array_like=True):
-    """Commands that one node proposes together, in order. References (`made_by`) count within the batch."""
+    """Commands that one node proposes together, in order. References (`made_by`) count within the batch.
+
+    A command is about an id, wherever that is by now: so does an edit arrive in a directory that was moved meanwhile.
+    Who means a path names its `route`: the newest `placed` of the row and of all that is above it. That is another one
+    as soon as any of these has moved. NEVER names none.
+
+    `answered`: nothing of it stands in a folder, and its author waits for the outcomes. So what is rejected leaves
+    nothing, not even a conflict copy.
+    """
 
     origin: Origin
     commands: tuple[Command, ...]
+    answered: bool = False
+
+
+API = "~api"
+"""After a node's name, the name under which it sends what was asked of its API: a session of its own, since of each
+origin only the newest batch is remembered. No node's name has a `~`."""
+
+
+def author(origin: Origin) -> str:
+    """The node that sent a batch of `origin`."""
+    return origin.node.removesuffix(API)
 
 
 class Pack(msgspec.Struct, frozen=True, array_like=True):
@@ -181,7 +207,7 @@ class Outcome(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """What became of one command.
 
     `accepted`, or else a conflict with its `reason`. `id` is the row that the command made or changed (for a conflict:
-    the conflict copy made of its content, or NEW when none was needed).
+    the conflict copy made of its content, or NEW when there is none).
     """
 
     accepted: bool

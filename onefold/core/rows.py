@@ -35,6 +35,10 @@ class Rows(Protocol):
         """All rows in directory `parent`, sorted by name."""
         ...
 
+    def children_after(self, parent: Id, after: bytes, limit: int) -> Sequence[Row]:
+        """The first `limit` of them with names beyond `after`."""
+        ...
+
     def has_children(self, id: Id) -> bool: ...
 
     def page(self, after: Id, limit: int) -> Sequence[Row]:
@@ -78,6 +82,9 @@ class MemoryRows:
     def children(self, parent: Id) -> Sequence[Row]:
         names = self._places.get(parent, {})
         return [names[name] for name in sorted(names)]
+
+    def children_after(self, parent: Id, after: bytes, limit: int) -> Sequence[Row]:
+        return [row for row in self.children(parent) if row.name > after][:limit]
 
     def has_children(self, id: Id) -> bool:
         return id in self._places

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Protocol
 
-from onefold.core.model import BaseRow, Id, Row
+from onefold.core.model import ROOT, BaseRow, Id, Row
+from onefold.core.paths import RelPath
 
 
 class RowView(Protocol):
@@ -30,3 +31,11 @@ class BaseView(Protocol):
         ...
 
     def by_inode(self, ino: int, btime_ns: int) -> BaseRow | None: ...
+
+
+def path_of(rows: RowView, parent: Id, name: bytes) -> RelPath:
+    """Where the catalogue `rows` has what is called `name` in directory `parent`, as far up as it knows that."""
+    path = name
+    while parent > ROOT and (above := rows.get(parent)) is not None:
+        parent, path = above.parent, above.name + b"/" + path
+    return RelPath(path)

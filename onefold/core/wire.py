@@ -16,9 +16,12 @@ from onefold.core.model import COMMANDS_MAX, Entry, Pack, Row
 from onefold.core.paths import show
 from onefold.errors import Bug, ContentMismatch, OperatorError, PeerError
 
-RULES = 1
+RULES = 2
 """The version of the rules of `apply` and of these formats, in every entry. Any change that lets two nodes read one
 entry differently takes a new number: a node that does not know the number halts rather than differ."""
+RULES_READ = (1, RULES)
+"""Entries of these versions are read: what version 2 added (batches that are answered, the version that a move may
+name) no entry of version 1 has, and all else in it means the same."""
 
 DIGEST_BYTES = 32
 ENTRY_BYTES_MAX = 16 * 1024
@@ -121,9 +124,9 @@ def decode_entry(data: bytes) -> Entry:
     """
     try:
         rules = _rules.decode(data).rules
-        if rules != RULES:
+        if rules not in RULES_READ:
             raise OperatorError(
-                f"the log holds an entry with rules version {rules}, and this node knows version {RULES} only",
+                f"the log holds an entry with rules version {rules}, and this node knows no newer one than {RULES}",
                 "upgrade Onefold on this node",
             )
         entry = _entry.decode(data)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import shutil
 import stat
 import time
@@ -20,22 +21,12 @@ from onefold import linux
 from onefold.core.model import Kind
 from onefold.core.paths import RelPath, show
 from onefold.disk import trouble
-from onefold.errors import UserError
+from onefold.errors import NotFound
+from onefold.ports import Stray
 
 _KEPT = "kept"
 _META = "meta.json"
-
-
-class Stray(msgspec.Struct, frozen=True):
-    """Something kept aside: `path` is where it stood, `size` in bytes (0 for a directory), `when` in unix seconds."""
-
-    id: str
-    path: RelPath
-    kind: Kind
-    size: int
-    when: float
-    reason: str
-    file: Path
+_ID = re.compile(r"[0-9]+-[0-9]+")
 
 
 class _Meta(msgspec.Struct):
@@ -89,18 +80,20 @@ class Strays:
 
     def list(self) -> list[Stray]:
         """All strays, oldest first."""
-        strays = []
-        for home in sorted(self._directory.iterdir(), key=lambda p: tuple(map(int, p.name.split("-")))):
-            if os.path.lexists(home / _KEPT):
-                meta = msgspec.json.decode((home / _META).read_bytes(), type=_Meta)
-                path = RelPath(bytes.fromhex(meta.path_hex))
-                strays.append(Stray(home.name, path, Kind(meta.kind), meta.size, meta.when, meta.reason, home / _KEPT))
-        return strays
+        homes = sorted(self._directory.iterdir(), key=lambda p: tuple(map(int, p.name.split("-"))))
+        found = (_read(home) for home in homes)
+        return [stray for stray in found if stray is not None]
+
+    def find(self, id: str) -> Stray:
+        """Raises `NotFound` when there is none called `id`."""
+        found = _read(self._directory / id) if _ID.fullmatch(id) else None
+        if found is None:
+            raise NotFound(f"there is no stray {id}", "see `onefold strays` for those there are")
+        return found
 
     def remove(self, id: str) -> None:
-        """Delete a stray for ever. Raises `UserError` when there is none called `id`."""
-        if id not in {stray.id for stray in self.list()}:
-            raise UserError(f"there is no stray {id}", "see `onefold status` for those there are")
+        """Delete a stray for ever. Raises `NotFound` when there is none called `id`."""
+        _remove(self.find(id).file)
         shutil.rmtree(self._directory / id)
         self._count -= 1
 
@@ -135,6 +128,18 @@ class Strays:
         finally:
             os.close(fd)
         return source
+
+
+def _read(home: Path) -> Stray | None:
+    """The stray in `home`; None when there is none (any more, or yet)."""
+    try:
+        meta = msgspec.json.decode((home / _META).read_bytes(), type=_Meta)
+    except FileNotFoundError:
+        return None
+    if not os.path.lexists(home / _KEPT):
+        return None
+    path = RelPath(bytes.fromhex(meta.path_hex))
+    return Stray(home.name, path, Kind(meta.kind), meta.size, meta.when, meta.reason, home / _KEPT)
 
 
 def _remove(source: Path) -> None:

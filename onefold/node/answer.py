@@ -15,10 +15,12 @@ from onefold.core.messages import (
     Ask,
     AskCatalogue,
     AskCertificates,
+    AskStrays,
     BeginAnew,
     Cluster,
     Confirm,
     Confirmed,
+    DropStray,
     Flush,
     Flushed,
     Forward,
@@ -30,13 +32,15 @@ from onefold.core.messages import (
     MoveLeader,
     Reach,
     Reached,
+    ReadStray,
     Refused,
     Report,
+    RestoreStray,
     Taken,
     Verify,
     Wait,
 )
-from onefold.core.model import COMMANDS_MAX
+from onefold.core.model import API, COMMANDS_MAX
 from onefold.errors import PeerError, PeerRefused
 from onefold.node.append import Appender, Proposal
 from onefold.node.durable import Keeper
@@ -44,6 +48,7 @@ from onefold.node.fetch import Fetcher
 from onefold.node.flush import FLUSH_SECONDS, Flusher
 from onefold.node.give import Giver
 from onefold.node.given import Identity, Ports
+from onefold.node.kept import Kept
 from onefold.node.large import LargeContents
 from onefold.node.lead import Elector
 from onefold.node.place import Placer
@@ -76,6 +81,7 @@ class Answerer:
         reporter: Reporter,
         flusher: Flusher,
         scrubber: Scrubber,
+        kept: Kept,
         reported: Callable[[str, Report], None],
         moved: Callable[[], None],
         begin_anew: Callable[[], None],
@@ -96,6 +102,7 @@ class Answerer:
         self._reporter = reporter
         self._flusher = flusher
         self._scrubber = scrubber
+        self._kept = kept
         self._reported = reported
         self._moved = moved
         self._begin_anew = begin_anew
@@ -161,6 +168,8 @@ class Answerer:
                 if self.certify is None:
                     raise PeerRefused(f"{self._who.name} signs no certificates", "ask a node that votes")
                 return await self.certify(peer, message)
+            case AskStrays() | ReadStray() | RestoreStray() | DropStray():
+                return await self._kept.answer(message)
             case BeginAnew():
                 self._begin_anew()
                 return Taken()
@@ -184,10 +193,10 @@ class Answerer:
         name = self._who.name
         if not self._elector.active:
             return Refused(f"{name} does not lead", "send it to the leader")
-        if self._who.writers != "any" and not forward.led:
-            return Refused(f"{peer} does not lead, and writers = leader", "set writers = any, or edit on the leader")
-        if forward.batch.origin.node != peer:
+        if forward.batch.origin.node != (peer + API if forward.batch.answered else peer):
             return Refused(f"{peer} sent a batch of {forward.batch.origin.node}")
+        if self._who.writers != "any" and not forward.led and not forward.batch.answered:
+            return Refused(f"{peer} does not lead, and writers = leader", "set writers = any, or edit on the leader")
         if len(forward.batch.commands) > COMMANDS_MAX:
             return Refused(f"{peer} sent a batch of more than {COMMANDS_MAX} commands")
         for digest, data in forward.contents.items():

@@ -11,6 +11,7 @@ import structlog
 
 from onefold.core import wire
 from onefold.core.catalogue import Catalogue
+from onefold.core.history import records
 from onefold.core.model import Applied, Entry, Pack
 from onefold.core.quorum import Quorum
 from onefold.errors import PeerError
@@ -124,6 +125,7 @@ class Applier:
             applied = catalogue.apply(index, pack)
             if entry.pack is None:
                 self._store.keep_pack(index, entry.digest)
+            self._store.note(records(pack, applied, self._store.get))
             self._store.save_state(catalogue.index, catalogue.digest, catalogue.files, catalogue.seeded)
         self._note_digest()
         self._changed.set()

@@ -8,7 +8,7 @@ not proposed, and whoever fetches content checks it against its digest.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import msgspec
 import structlog
@@ -23,6 +23,7 @@ from onefold.errors import OperatorError, PeerError
 from onefold.node.durable import Keeper
 from onefold.node.given import Ports
 from onefold.node.place import Placer
+from onefold.node.sound import Pace, damage
 from onefold.ports import CHANGING, Listing
 
 ENTRY_BYTES = 16 << 10
@@ -37,8 +38,6 @@ SUSPECTS_MAX = 1_000
 LOOKS = 6
 LOOK_SECONDS = 1.0
 
-Pace = Callable[[int], Awaitable[None]]
-"""Called after so many bytes were read, by those who can wait."""
 Sight = tuple[Observed, bool]
 """What was seen, and whether it was at rest (`core.inspect`)."""
 
@@ -305,25 +304,10 @@ class Examiner:
         return [await self._damaged(digest, size, repair) for digest, size in list(self._damaged_objects.items())]
 
     async def _object(self, digest: bytes, pace: Pace) -> None:
-        try:
-            reading = await asyncio.to_thread(self._objects.reread, digest)
-        except KeyError:
-            return  # let go meanwhile
-        except OSError:
-            self._damaged_objects[digest] = 0
-            return
-        try:
-            while read := await asyncio.to_thread(reading.step):
-                await pace(read)
-            sound = reading.digest() == digest
-        except OSError:
-            sound = False
-        finally:
-            reading.close()
+        size = await damage(self._objects, digest, pace)
         await pace(ENTRY_BYTES)
-        if not sound:
-            self._objects.distrust(digest)
-            self._damaged_objects[digest] = reading.size()
+        if size is not None:
+            self._damaged_objects[digest] = size
 
     async def _damaged(self, digest: bytes, size: int, repair: bool) -> Finding:
         name = digest.hex()

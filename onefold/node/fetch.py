@@ -15,6 +15,7 @@ from onefold.core.messages import Give, Given, Problem
 from onefold.core.model import Id
 from onefold.core.paths import show
 from onefold.errors import ContentMismatch, OperatorError, PeerError
+from onefold.node.sound import damage
 from onefold.node.waiting import retry_seconds
 from onefold.ports import BaseStore, Objects, Peers, RecentContents, Spawn
 
@@ -110,6 +111,14 @@ class Fetcher:
         return found
 
     # -------------------------------------------------------------------------------------------- what is here
+
+    def at_hand(self, digest: bytes) -> bytes | None:
+        """A content that is in memory, on its way to the folder."""
+        return self._here.get(digest)
+
+    def keeps(self, digest: bytes) -> bool:
+        """Whether it is here, or on its way, for the folder."""
+        return self.wants(digest) or digest in self._obtained
 
     def has(self, digest: bytes) -> bool:
         return digest == EMPTY or digest in self._here or self._objects.has(digest)
@@ -336,9 +345,8 @@ class Fetcher:
             self._spawn(self._examine(id, digest))
 
     async def _examine(self, id: Id, digest: bytes) -> None:
-        if not await asyncio.to_thread(_is_sound, self._objects, digest):
+        if await damage(self._objects, digest) is not None:
             log.error("an object is damaged", digest=digest.hex())
-            self._objects.distrust(digest)
             self._arrived((id,))
         self._examined.discard(digest)
 
@@ -355,22 +363,6 @@ class Fetcher:
             except (OSError, ContentMismatch) as error:
                 log.info("a copy in the folder has changed", path=show(path), error=str(error))
         return False
-
-
-def _is_sound(objects: Objects, digest: bytes) -> bool:
-    """Whether the object, read again, is what its digest names. One that is not here is not damaged."""
-    try:
-        reading = objects.reread(digest)
-    except KeyError:
-        return True
-    try:
-        while reading.step():
-            pass
-        return reading.digest() == digest
-    except OSError:
-        return False
-    finally:
-        reading.close()
 
 
 def chunks(path: bytes | Path) -> Iterator[bytes]:

@@ -10,19 +10,20 @@ from onefold.ports import (
     BaseStore,
     CatalogueStore,
     Clock,
+    Hooks,
     Log,
     Materialiser,
     Objects,
     Peers,
     RecentContents,
     Scanner,
-    StrayCount,
+    Strays,
     Watcher,
 )
 
 
 class Ports(msgspec.Struct, frozen=True):
-    """Everything that a node knows of the world."""
+    """Everything that a node knows of the world. `hooks`: None when it has none."""
 
     clock: Clock
     log: Log
@@ -34,7 +35,8 @@ class Ports(msgspec.Struct, frozen=True):
     materialiser: Materialiser
     catalogue: CatalogueStore
     base: BaseStore
-    strays: StrayCount
+    strays: Strays
+    hooks: Hooks | None = None
 
 
 class Identity(msgspec.Struct, frozen=True):

@@ -10,10 +10,12 @@ import msgspec
 import structlog
 
 from onefold.core.catalogue import Catalogue
+from onefold.core.hooks import Placed, placed_here
 from onefold.core.messages import Problem, Report
-from onefold.core.model import Applied, Entry, Id, Pack
+from onefold.core.model import Applied, Change, Entry, Id, Kind, Pack
 from onefold.core.paths import ROOT_PATH, RelPath
 from onefold.core.quorum import Standing
+from onefold.core.views import path_of
 from onefold.errors import Bug, LogTrimmed, OperatorError, PeerError, UserError
 from onefold.node.answer import Answerer
 from onefold.node.append import Appender
@@ -27,16 +29,20 @@ from onefold.node.give import Giver
 from onefold.node.given import Identity, Ports
 from onefold.node.guard import Guard
 from onefold.node.hold import Holder
+from onefold.node.hooks import HookRunner
+from onefold.node.kept import Kept
 from onefold.node.large import LargeContents
 from onefold.node.lead import Elector
 from onefold.node.place import Placer
 from onefold.node.propose import Proposer, Stance
+from onefold.node.read import Reader
 from onefold.node.report import Reporter, brief, first_path
 from onefold.node.scrub import Scrubber
 from onefold.node.sweep import Sweeper
 from onefold.node.trim import Trimmer, trim_point
 from onefold.node.trust import Trust
 from onefold.node.waiting import insist
+from onefold.node.write import Writer
 from onefold.ports import Hint, Leader
 
 DIGESTS_TOLD = 16
@@ -113,6 +119,16 @@ class Node:
             self._look_again,
             lambda path: self.proposer.look_at(path, tree=True),
             self._in_place,
+            None if ports.hooks is None else lambda changes: self.hooks.placed(changes),
+        )
+        self.hooks = HookRunner(
+            ports.hooks,
+            ports.clock,
+            lambda: self.placer.busy,
+            lambda: self.placer.progress() is not None,
+            lambda: max(0, self.placer.in_place),
+            lambda: self.reporter.change(),
+            self._spawn,
         )
         self.large = LargeContents(who, ports, holder, self._look_at, self._spawn)
         self.proposer = Proposer(
@@ -190,6 +206,20 @@ class Node:
         self.trimmer = Trimmer(
             ports.log, ports.clock, who.entries_kept, lambda: self.elector.active, self._trim_point, self._trimmed
         )
+        self.reader = Reader(who, ports, self.applier, self.fetcher, self.keeper, self._spawn)
+        self.writer = Writer(
+            who,
+            ports,
+            self.appender,
+            holder,
+            self.keeper,
+            self._leader,
+            lambda: self.elector.term,
+            self._knows_the_folder,
+            self.reader.linearize,
+            self._spawn,
+        )
+        self.kept = Kept(who, ports, self.writer, self.reporter.change)
         self.giver = Giver(who, ports, catalogue, self.large, self._distrust)
         self.answerer = Answerer(
             who,
@@ -205,6 +235,7 @@ class Node:
             self.reporter,
             self.flusher,
             self.scrubber,
+            self.kept,
             self._reported,
             self._moved,
             self._give_up_catalogue,
@@ -222,7 +253,7 @@ class Node:
         self.keeper.restore(
             self._catalogue.index, self._ports.catalogue.packs(), lambda digest: bool(is_placed(digest))
         )
-        self._unplaced = unplaced
+        self._unplaced = self._placed_soon(unplaced)
         self._take_stand()
         self.proposer.hint([Hint(ROOT_PATH, True, False, True)])
         loop = asyncio.get_running_loop()
@@ -241,6 +272,7 @@ class Node:
                     self.reporter.run(),
                     self.keeper.run(),
                     self.trimmer.run(),
+                    self.hooks.run(),
                     self._keep_draining(),
                 ):
                     self._spawn(_endless(station))
@@ -326,7 +358,8 @@ class Node:
     def _committed(self, index: int, entry: Entry, pack: Pack) -> None:
         flight = self.proposer.newest
         mine = next((b for b in pack.batches if flight and b.origin == flight.proposal.batch.origin), None)
-        since = flight.since if mine and flight else self._ports.clock.now()
+        asked = self.writer.since(pack)
+        since = flight.since if mine and flight else self._ports.clock.now() if asked is None else asked
         path = first_path(pack, self._ports.catalogue) or (flight.claims[0].path if mine and flight else b"")
         self.reporter.committed(index, pack, since, path)
         self.applier.feed(index, entry, pack)
@@ -336,6 +369,7 @@ class Node:
 
     def _applied(self, entry: Entry, pack: Pack, applied: Applied) -> None:
         seeding = not self._joined and self.proposer.seeding
+        self._placed_here(applied)
         agreed = self.proposer.land(pack, applied)
         if seeding and self._catalogue.seeded and self.proposer.flight is None:
             self._join()
@@ -346,10 +380,46 @@ class Node:
         self.examiner.applied(applied.changes)
         if self.trust.in_doubt:
             self._take_stand()
+        self.writer.land(pack, applied)
         self._advance()
+
+    def _placed_here(self, applied: Applied) -> None:
+        """What this node's own edits changed is in place as soon as it is committed. The base still has it where it was
+        before them."""
+        if self._ports.hooks is None:
+            return
+        me = (self.who.name, self.who.incarnation)
+        ids = {
+            outcome.id
+            for origin, outcomes in applied.outcomes.items()
+            if (origin.node, origin.incarnation) == me
+            for outcome in outcomes
+            if outcome.accepted and outcome.id in applied.changes
+        }
+        changes = [change for id in sorted(ids) if (change := self._placed(id, applied.changes[id])) is not None]
+        if changes:
+            self.hooks.placed(changes)
+
+    def _placed_soon(self, unplaced: Iterable[Id]) -> Iterable[Id]:
+        """`unplaced`, noted as changes: the last life may have ended before it could say so of its own edits."""
+        if self._ports.hooks is None:
+            return unplaced
+        ids = list(unplaced)
+        found = (self._placed(id, Change(None, self._ports.catalogue.get(id))) for id in ids)
+        self.hooks.placed([change for change in found if change is not None])
+        return ids
+
+    def _placed(self, id: Id, change: Change) -> Placed | None:
+        base = self._ports.base
+        before = base.path(id) if base.get(id) is not None else None
+        row = change.after
+        after = path_of(self._ports.catalogue, row.parent, row.name) if row is not None else None
+        known = row or change.before or self._ports.base.get(id)
+        return placed_here(before, after, known is not None and known.kind is Kind.DIRECTORY)
 
     def _in_place(self, index: int) -> None:
         self.reporter.arrive(index)
+        self.hooks.arrived()
         self._moved()
         self.proposer.advance()
 
@@ -421,6 +491,7 @@ class Node:
             else:
                 self.placer.halt()
             self.proposer.stance_changed()
+            self.writer.turned()
 
     def _damage(self) -> None:
         self.trust.damage()
@@ -488,6 +559,7 @@ class Node:
             if self.trust.sound:
                 self.proposer.deposed(deposed)
         self.proposer.stance_changed()
+        self.writer.turned()
         self._advance()
         self.reporter.change()
 
@@ -530,7 +602,12 @@ class Node:
             missing=self.proposer.guard.asking,
             progress=self.catch_up.progress() or self.placer.progress(),
             mended=self.scrubber.mended,
+            hooks=self.hooks.states(),
         )
+
+    def _knows_the_folder(self) -> bool:
+        """Whether the catalogue is the folder: only then can anything be asked to be changed in it."""
+        return self._catalogue.seeded and self.trust.sound and not self._stopping
 
     def _is_ready(self) -> bool:
         known = self._joined and self._catalogue.seeded and bool(self._leader())
@@ -540,7 +617,7 @@ class Node:
         found = [*self._ports.log.problems(), *self._ports.watcher.problems(), *self._ports.peers.problems()]
         found += [*self.proposer.problems(), *self.large.problems(), *self.appender.problems()]
         found += [*self.catch_up.problems(), *self.fetcher.problems(), *self.placer.problems()]
-        found += self.scrubber.problems()
+        found += [*self.scrubber.problems(), *self.hooks.problems()]
         found += [problem for source in self.problem_sources for problem in source()]
         return brief([*self.trust.problems(), *found])
 

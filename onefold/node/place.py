@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 import msgspec
 import structlog
 
+from onefold.core.hooks import Placed, placed_by
 from onefold.core.messages import Problem, Progress
 from onefold.core.model import (
     NEVER,
@@ -19,6 +20,7 @@ from onefold.core.model import (
     BaseRow,
     Discard,
     Done,
+    Drop,
     Edited,
     Failed,
     Id,
@@ -76,10 +78,12 @@ class Placer:
         look_again: Callable[[RelPath], None],
         look_into: Callable[[RelPath], None],
         in_place: Callable[[int], None],
+        placed: Callable[[list[Placed]], None] | None = None,
     ) -> None:
         """`keep_edits`: whether this node may propose, so that an edit in the way is left for it. `look_again(path)`:
         an edit was met there. `look_into(path)`: a directory was met there, and may hold more than the base has in it.
-        `in_place(index)`: the folder has arrived at that index."""
+        `in_place(index)`: the folder has arrived at that index. `placed(changes)`: these were made in the folder, and
+        the base is to learn of them next; so whoever writes them down misses none in a crash."""
         self._catalogue = catalogue
         self._base = base
         self._fetcher = fetcher
@@ -89,6 +93,7 @@ class Placer:
         self._look_again = look_again
         self._look_into = look_into
         self._arrived = in_place
+        self._placed = placed
         self._dirty: set[Id] = set()
         self._backlog: list[Id] = []  # sorted; dirty, too, but too much to plan at once
         self._discards: list[Action] = []
@@ -235,6 +240,7 @@ class Placer:
     async def _carry_out(self, actions: list[Action]) -> None:
         async with self.folder:
             results = await self._run(actions, self._keep_edits())
+            self._tell(actions, results)
             with self._base.transaction():
                 self._base.close_intents()
                 self._dirty |= store(self._base, self._rows(actions, results))
@@ -266,7 +272,9 @@ class Placer:
         async with self.folder:
             if self.halted or self._base.get(row.id) != row or self._catalogue.get(row.id) != committed:
                 return False
-            results = await self._run([Replace(committed, self._base.path(row.id), _given_up(row))], False)
+            actions: list[Action] = [Replace(committed, self._base.path(row.id), _given_up(row))]
+            results = await self._run(actions, False)
+            self._tell(actions, results)
             done = results[0]
             with self._base.transaction():
                 self._base.close_intents()
@@ -284,10 +292,28 @@ class Placer:
 
     def recovered(self, done: Sequence[tuple[Action, Result]]) -> None:
         """What the last run before a crash had carried out: into the base, before anything else is done."""
+        self._tell([action for action, _ in done], [result for _, result in done])
         with self._base.transaction():
             self._base.close_intents()
             rows = self._rows([action for action, _ in done], [result for _, result in done])
             self._dirty |= store(self._base, rows)
+
+    def _tell(self, actions: Sequence[Action], results: Sequence[Result]) -> None:
+        """Whoever wants to know learns what came in place; the base still says what was there before."""
+        if self._placed is None:
+            return
+        found = (
+            placed_by(action, result, self._where(action)) for action, result in zip(actions, results, strict=True)
+        )
+        changes = [change for change in found if change is not None]
+        if changes:
+            self._placed(changes)
+
+    def _where(self, action: Action) -> RelPath | None:
+        """Where the base has what `action` moves or removes, if it has it."""
+        if isinstance(action, Shift | Drop) and self._base.get(action.base.id) is not None:
+            return self._base.path(action.base.id)
+        return None
 
     def _rows(self, actions: Sequence[Action], results: Sequence[Result]) -> dict[Id, BaseRow | None]:
         """What the base must learn from a run."""

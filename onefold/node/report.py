@@ -9,9 +9,9 @@ from collections.abc import Callable
 import msgspec
 
 from onefold.core.messages import Arrived, Problem, Recent, Report
-from onefold.core.model import ROOT, Move, Pack, Put, Remove
+from onefold.core.model import Move, Pack, Put, Remove
 from onefold.core.paths import show
-from onefold.core.views import RowView
+from onefold.core.views import RowView, path_of
 from onefold.node.waiting import happened
 from onefold.ports import Clock, Peers
 
@@ -111,7 +111,4 @@ def first_path(pack: Pack, catalogue: RowView) -> bytes:
     known = catalogue.get(first.id) if isinstance(first, Remove) else first
     if known is None or isinstance(known, Remove):
         return b""
-    parent, path = known.parent, known.name
-    while parent > ROOT and (row := catalogue.get(parent)) is not None:
-        parent, path = row.parent, row.name + b"/" + path
-    return path
+    return path_of(catalogue, known.parent, known.name)

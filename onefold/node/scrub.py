@@ -8,7 +8,8 @@ from collections.abc import Callable, Iterable
 
 from onefold.core.messages import Finding, Problem, Verified
 from onefold.core.model import NEW
-from onefold.node.examine import ENTRY_BYTES, SUSPECTS_MAX, Examiner, Pace, Suspect
+from onefold.node.examine import ENTRY_BYTES, SUSPECTS_MAX, Examiner, Suspect
+from onefold.node.sound import Pace
 from onefold.ports import BaseStore, Clock, Spawn
 
 BYTES_PER_SECOND_MIN = 1 << 20

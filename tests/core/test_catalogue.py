@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 from msgspec.structs import replace
 
-from onefold.core.catalogue import Catalogue, Last, MemoryRows, conflict_name
+from onefold.core.catalogue import Catalogue, Last, MemoryRows, conflict_name, route
 from onefold.core.model import (
     NEVER,
     NEW,
@@ -722,3 +724,91 @@ def test_recount_finds_a_row_that_was_damaged(world: World) -> None:
     row = world.make(file(b"a"))
     world.rows.put(replace(row, mode=0o777))
     assert world.catalogue.recount() != world.catalogue.digest
+
+
+# ------------------------------------------------------------------------------------------------ 11. answered batches
+
+
+def ask(world: World, *commands: Command) -> tuple[Outcome, ...]:
+    """As `World.send`, with an answered batch."""
+    index = world.catalogue.index + 1
+    origin = Origin("n~api", 1, index)
+    world.applied = world.catalogue.apply(index, Pack((Batch(origin, commands, answered=True),), {}))
+    assert world.catalogue.digest == world.catalogue.recount()
+    return world.applied.outcomes[origin]
+
+
+@pytest.mark.parametrize(
+    ("make", "reason"),
+    [
+        (lambda row: file(b"a", b"other"), "its name is taken"),
+        (lambda row: directory(b"a"), "its name is taken"),
+        (lambda row: file(b"b", parent=Id(77)), "its directory is gone"),
+        (lambda row: replace(edit(row, b"two"), expect=Version(5)), "it changed"),
+        (lambda row: replace(edit(row, b"two"), id=Id(77)), "it was removed"),
+        (lambda row: Remove(row.id, Version(5)), "it changed"),
+        (lambda row: Remove(Id(77), row.version), "it was removed"),
+        (lambda row: Move(row.id, Version(5), ROOT, b"b"), "it moved"),
+        (lambda row: Move(row.id, Version(5), ROOT, b"a"), "it moved"),
+    ],
+)
+def test_what_is_rejected_of_an_answered_batch_leaves_nothing(make: Callable[[Row], Command], reason: str) -> None:
+    world = World()
+    row = world.make(file(b"a"))
+    before, digest = world.tree(), world.catalogue.digest
+    assert ask(world, make(row)) == (Outcome(False, NEW, reason),)
+    assert world.applied is not None
+    assert world.applied.changes == {}
+    assert (world.tree(), world.catalogue.digest) == (before, digest)
+
+
+def test_what_needs_a_directory_that_an_answered_batch_did_not_get_is_rejected_with_it() -> None:
+    world = World()
+    world.make(file(b"a"))
+    outcomes = ask(world, directory(b"a"), file(b"b", parent=made_by(0)))
+    assert [outcome.reason for outcome in outcomes] == ["its name is taken", "its directory is gone"]
+    assert list(world.tree()) == [b"a"]
+
+
+def test_of_an_answered_batch_what_is_accepted_is_as_of_any_other() -> None:
+    world = World()
+    (made, inside) = ask(world, directory(b"x"), file(b"a", parent=made_by(0)))
+    assert (made.accepted, inside.accepted) == (True, True)
+    ask(world, edit(world.row(inside.id), b"two"), move(world.row(inside.id), b"b"))
+    assert world.tree() == {b"x": b"/", b"x/b": content_digest(b"two")}
+    ask(world, remove(world.row(inside.id)))
+    assert world.tree() == {b"x": b"/"}
+
+
+def test_a_move_that_names_a_version_needs_it() -> None:
+    world = World()
+    old = world.make(file(b"a"))
+    world.send(edit(old, b"two"))
+    row = world.row(old.id)
+    world.refuses(Move(row.id, row.placed, ROOT, b"b", old.version), "it changed")
+    (outcome,) = world.send(Move(row.id, row.placed, ROOT, b"b", row.version))
+    assert outcome.accepted
+    assert list(world.tree()) == [b"b"]
+
+
+@pytest.mark.parametrize("above", [False, True])
+def test_a_command_that_names_a_route_is_rejected_once_anything_on_it_has_moved(above: bool) -> None:
+    world = World()
+    x = world.make(directory(b"x"))
+    y = world.make(directory(b"y", x.id))
+    row = world.make(file(b"a", parent=y.id))
+    named, of_y = route(world.rows, row.id), route(world.rows, y.id)
+    assert (named, of_y) == (row.placed, y.placed)
+    commands: list[Command] = [
+        replace(edit(row, b"two"), route=named),
+        replace(file(b"b", parent=y.id), route=of_y),
+        Remove(row.id, row.version, named),
+        Move(row.id, row.placed, ROOT, b"b", route=named),
+        Move(row.id, row.placed, y.id, b"b", route=named),
+    ]
+    world.send(move(x if above else y, b"z", ROOT))
+    for command in commands:
+        world.refuses(command, "its path has moved")
+    again = route(world.rows, row.id)
+    assert again > named
+    assert world.send(replace(edit(row, b"two"), route=again))[0].accepted

@@ -107,8 +107,17 @@ def test_the_bytes_of_a_pack_are_pinned() -> None:
     )
     assert (
         wire.encode_pack(pack)
-        == b"\x92\x91\x92\x93\xa1n\x01\x02\x93\x93\x02\x03\x04\x95\x03\x03\x04\xfe\xc4\x01x\x91\x04\x80"
+        == b"\x92\x91\x93\x93\xa1n\x01\x02\x93\x94\x02\x03\x04\x00\x97\x03\x03\x04\xfe\xc4\x01x\x00\x00\x91\x04\xc2\x80"
     )
+
+
+def test_a_pack_of_rules_version_1_is_read_as_one_of_which_nothing_is_answered() -> None:
+    old = b"\x92\x91\x92\x93\xa1n\x01\x02\x93\x93\x02\x03\x04\x95\x03\x03\x04\xfe\xc4\x01x\x91\x04\x80"
+    (batch,) = wire.decode_pack(old).batches
+    assert batch.commands == (Remove(Id(3), Version(4)), Move(Id(3), Version(4), Id(-2), b"x"), Seed())
+    assert not batch.answered
+    entry = wire.encode_entry(Entry(1, 4, NONCE, old, b"", 0))
+    assert wire.decode_entry(entry).pack == old
 
 
 def test_a_bad_name_is_left_to_the_catalogue() -> None:
@@ -171,7 +180,7 @@ def test_an_entry_that_is_too_large_is_not_written() -> None:
 
 
 @pytest.mark.parametrize(
-    "data", [b"\x91\x02", b"\x93\x02\xa3new\x80", msgspec.msgpack.encode((9, 1, 2, 3, 4, 5, 6, 7))]
+    "data", [b"\x91\x03", b"\x93\x03\xa3new\x80", msgspec.msgpack.encode((9, 1, 2, 3, 4, 5, 6, 7))]
 )
 def test_an_entry_of_other_rules_halts_the_node_whatever_follows(data: bytes) -> None:
     with pytest.raises(OperatorError, match="upgrade Onefold on this node"):

@@ -13,6 +13,7 @@ import pytest
 from blake3 import blake3
 
 from onefold.core.catalogue import Catalogue
+from onefold.core.history import Record
 from onefold.core.model import (
     NEW,
     ROOT,
@@ -32,6 +33,7 @@ from onefold.core.model import (
 )
 from onefold.core.paths import RelPath
 from onefold.core.rows import Last
+from onefold.edge import journal
 from onefold.edge.database import Database
 from onefold.edge.journal import CATALOGUE, Base, CatalogueStore, State
 from onefold.edge.strays import Strays
@@ -393,3 +395,26 @@ def test_an_incarnation_is_new_though_the_clock_was_set_back(base: Base, monkeyp
     before = base.next_incarnation()
     monkeypatch.setattr(time, "time", lambda: 1_000.0)
     assert base.next_incarnation() == before + 1
+
+
+def test_history_is_kept_for_the_newest_changes_and_follows_what_was_at_a_path(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def record(number: int, id: int, path: bytes) -> Record:
+        return Record(Version(number), Id(id), "edited", RelPath(path), "n", Kind.FILE, 1, b"c" * 32, 5)
+
+    monkeypatch.setattr(journal, "HISTORY_RECORDS", 8)
+    store = CatalogueStore(tmp_path, "folder", "n")
+    store.note([record(1, 7, b"old"), record(2, 7, b"a"), record(3, 8, b"b")])
+    store.close()
+    store = CatalogueStore(tmp_path, "folder", "n")
+    assert [r.version for r in store.history(1 << 70, 2)] == [3, 2]
+    assert store.history(3, 1) == [record(2, 7, b"a")]
+    assert [r.version for r in store.history_of(RelPath(b"a"), None, 1 << 70, 10)] == [2, 1]
+    assert [r.version for r in store.history_of(RelPath(b"x"), Id(8), 1 << 70, 10)] == [3]
+    for number in range(4, 20):
+        store.note([record(number, 9, b"c")])
+    kept = [r.version for r in store.history(1 << 70, 100)]
+    assert kept == list(range(19, 19 - len(kept), -1))
+    assert 8 <= len(kept) <= 9
+    store.close()

@@ -256,10 +256,10 @@ MUTATIONS = (
         "G2",
         "onefold/run.py",
         "that a run has begun is not on disk before it does anything",
-        "        notice_boot(self._base, stored.durable, linux.boot_id(), self._suspicious)\n"
+        "        in_order = notice_boot(self._base, stored.durable, linux.boot_id(), self._suspicious)\n"
         "        incarnation = self._base.next_incarnation()",
         "        incarnation = self._base.next_incarnation()\n"
-        "        notice_boot(self._base, stored.durable, linux.boot_id(), self._suspicious)",
+        "        in_order = notice_boot(self._base, stored.durable, linux.boot_id(), self._suspicious)",
         ("tests/faults/test_power.py::test_that_a_run_has_begun_is_on_disk_before_it_does_anything",),
     ),
     # ------------------------------------------------------------------------------------------------ G3

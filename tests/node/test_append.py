@@ -13,7 +13,7 @@ COUNT = 1000
 
 
 def put(number: int, name: bytes, kind: Kind, content: bytes) -> Put:
-    return Put(Id(BIG - number), Version(BIG), Id(BIG), name, kind, 0o777, BIG, BIG, content)
+    return Put(Id(BIG - number), Version(BIG), Id(BIG), name, kind, 0o777, BIG, BIG, content, Version(BIG))
 
 
 @pytest.mark.parametrize(
@@ -22,8 +22,8 @@ def put(number: int, name: bytes, kind: Kind, content: bytes) -> Put:
         lambda n: put(n, b"n" * 255, Kind.FILE, b"%032d" % n),
         lambda n: put(n, b"n", Kind.FILE, b"%032d" % n),
         lambda n: put(n, b"n" * 255, Kind.SYMLINK, b"t" * 4095),
-        lambda n: Move(Id(BIG), Version(BIG), Id(BIG), b"n" * 255),
-        lambda n: Remove(Id(BIG), Version(BIG)),
+        lambda n: Move(Id(BIG), Version(BIG), Id(BIG), b"n" * 255, Version(BIG), Version(BIG)),
+        lambda n: Remove(Id(BIG), Version(BIG), Version(BIG)),
     ],
 )
 def test_a_batch_is_never_larger_than_it_is_weighed(command: object) -> None:

@@ -17,6 +17,7 @@ from blake3 import blake3
 from onefold.errors import LogUnavailable, PeerError, UserError
 from onefold.node.given import Identity
 from onefold.node.loop import Node
+from simulation.askers import Askers
 from simulation.disk import Machine
 from simulation.faces import SimulatedPath, installed, knobs
 from simulation.faults import Faults
@@ -84,6 +85,8 @@ class Cluster:
         weights = [rng.choice((0.0, 1.0, 1.0, 4.0)) for _ in names] if self.writers == "any" else [0.2] * count
         weights[0] += 1.0
         self.users = Users(self.loop, list(self.machines.values()), self.tell, weights)
+        self.askers = Askers(self)
+        self._asking = rng.choice((0, 0, 10, 40))
         self._kept: tuple[str, float] = ("", 0.0)
         self._interrupt_with = ""
         self._races = rng.choice((0, 0, 40, 300))
@@ -260,6 +263,8 @@ class Cluster:
         self.editing = True
         for _ in range(rng.randint(10, 50)):
             loop.world_later(busy * rng.random(), self._edit)
+        for _ in range(self._asking):
+            loop.world_later(busy * rng.random(), self._ask)
         faults = Faults(self, busy, rng.choice((0, 2, 5, 10)))
         loop.run_until(until, failed)
         self.editing = False
@@ -273,6 +278,10 @@ class Cluster:
     def _edit(self) -> None:
         if self.editing:
             self.users.edit()
+
+    def _ask(self) -> None:
+        if self.editing:
+            self.askers.ask()
 
     def _write_back(self) -> None:
         machine = self.loop.rng.choice(list(self.machines.values()))
@@ -304,7 +313,7 @@ class Cluster:
         node, head = process.node, self.witness.cluster.head
         if node is None or not process.life.alive:
             return f"{process.machine.name} does not run"
-        if node.placer.in_place != head or not node.proposer.idle or not node._joined:
+        if node.placer.in_place != head or not node.proposer.idle or len(node.writer) or not node._joined:
             return f"{node.who.name} does not come to rest"
         return ""
 

@@ -16,6 +16,7 @@ from typing import Any
 
 from folders import DictBase
 
+from onefold.core.history import Record
 from onefold.core.model import NEW, ROOT, BaseRow, Id, Row
 from onefold.core.paths import RelPath
 from onefold.core.rows import Last, MemoryRows
@@ -108,6 +109,15 @@ class SimulatedCatalogue(MemoryRows):
             del self._packs[index]
         if gone:
             self._journal.note("forget_packs", through)
+
+    def note(self, records: Sequence[Record]) -> None:
+        """Nobody asks for it here."""
+
+    def history(self, before: int, limit: int) -> Sequence[Record]:
+        return ()
+
+    def history_of(self, path: RelPath, id: Id | None, before: int, limit: int) -> Sequence[Record]:
+        return ()
 
     def begin_copy(self) -> None:
         self._copied: dict[Id, Row] = {}
@@ -379,7 +389,7 @@ class SimulatedRecent:
 
 
 class SimulatedStrays:
-    """`ports.StrayCount` and the `StrayKeeper` of the materialiser."""
+    """`ports.Strays`, as much of it as is asked for, and the `StrayKeeper` of the materialiser."""
 
     def __init__(self, machine: Machine) -> None:
         self._machine = machine

@@ -16,10 +16,10 @@ from types import TracebackType
 from typing import Any, Self
 
 from onefold import linux
-from onefold.core import wire
+from onefold.core import request, wire
 from onefold.core.model import Stat
 from onefold.edge import make, materialise, move, recover, scan, watch, watched, workspace
-from onefold.node import append, fetch, give, large, lead, look, place, propose, trim
+from onefold.node import append, fetch, give, large, lead, look, place, propose, read, trim, write
 from simulation.kernel import Kernel
 
 _COMPUTES = frozenset(("fsencode", "fsdecode", "strerror", "path"))
@@ -40,6 +40,10 @@ class Os:
         if name in _COMPUTES or isinstance(found, int | type):
             return found
         raise AttributeError(f"the simulated machine has no os.{name}")
+
+    def pread(self, fd: int, count: int, offset: int) -> bytes:
+        self._kernel.lseek(fd, offset, os.SEEK_SET)
+        return self._kernel.read(fd, count)
 
     def geteuid(self) -> int:
         return 0
@@ -170,9 +174,9 @@ def installed(
     """Put the kernel in the place of the real one, and `knobs` (by module and name) in that of its constants."""
     face, calls, clock = Os(kernel), Linux(kernel, synced), Time(kernel)
     given: dict[tuple[Any, str], Any] = dict(knobs)
-    for module in (make, materialise, move, recover, scan, watch, watched, workspace, fetch):
+    for module in (make, materialise, move, recover, scan, watch, watched, workspace, fetch, read):
         given[module, "os"] = face
-    for module in (make, materialise, move, recover, scan, watch, watched, workspace):
+    for module in (make, materialise, move, recover, scan, watch, watched, workspace, read):
         if hasattr(module, "linux"):
             given[module, "linux"] = calls
     for module in (scan, watch, workspace):
@@ -214,4 +218,8 @@ def knobs(rng: random.Random) -> dict[tuple[Any, str], Any]:
         (give, "PAGE_ROWS"): rng.choice((1, 4, 1_000)),
         (trim, "TIDY_SECONDS"): rng.choice((0.5, 2.0)),
         (lead, "START_SECONDS"): rng.choice((0.5, 0.5, 5.0)),
+        (write, "SMALL_BYTES_MAX"): rng.choice((0, 60, 64 << 10)),
+        (write, "COMMANDS_MAX"): rng.choice((1, 3, 10_000)),
+        (request, "REMOVED_AT_ONCE"): rng.choice((1, 2, 5_000)),
+        (read, "SMALL_BYTES_MAX"): rng.choice((0, 1 << 20)),
     }

@@ -5,7 +5,8 @@ entry names is durable on a majority when it is committed, and stays so while it
 behind that. G3: no process of a node destroys bytes of a user that are neither committed nor elsewhere on that machine,
 and no edit takes the place of a version that its author had not seen. G4: only versions that somebody wrote appear in a
 folder, at once and whole, and never an older one after a newer. G6: only the leader of a term appends in it. G5 is for
-the end: every folder is the catalogue, and every node at rest.
+the end: every folder is the catalogue, and every node at rest. API: what was acknowledged to who asked is committed,
+and its condition held.
 """
 
 from __future__ import annotations
@@ -59,6 +60,8 @@ class Witness:
         self.digests: dict[int, int] = {0: 0}
         self.failures: list[str] = []
         self.commands = 0
+        self.versions: dict[int, tuple[Row | None, Row | None]] = {}
+        """What each change of content or attributes made of what."""
         self._seen = (0, "", 0)  # head and leader, as last seen
         self._written: set[bytes] = {b""}
         self._history: set[bytes] = {wire.content_digest(b"")}
@@ -97,6 +100,8 @@ class Witness:
         applied = self.catalogue.apply(head, pack)
         self.digests[head] = self.catalogue.digest
         for change in applied.changes.values():
+            if change.after is not None:
+                self.versions.setdefault(change.after.version, (change.before, change.after))
             if change.after is not None and change.after.kind is Kind.FILE:
                 self._history.add(change.after.content)
         self._tell(asking, f"entry {head}: {', '.join(_batch(b, applied.outcomes[b.origin]) for b in pack.batches)}")
