@@ -13,7 +13,7 @@ import typer
 Folder = Annotated[Path, typer.Argument(metavar="DIR", help="The folder to keep identical; made if it is not there.")]
 Node = Annotated[
     Optional[Path],  # noqa: UP045 (typer reads the annotation at run time)
-    typer.Option("--config", metavar="FILE", help="This node's settings. [default: of the only node here]"),
+    typer.Option("--config", metavar="FILE", help="This node's settings. [default: of the node here]"),
 ]
 Name = Annotated[str, typer.Option("--name", help="This node's name. [default: the machine's]")]
 State = Annotated[
@@ -69,8 +69,9 @@ def invite(
     Example: onefold invite --expires 30m
     """
     from onefold import manage
+    from onefold.find import find
 
-    invited = manage.invite(manage.settings(config), replica, name, expires)
+    invited = manage.invite(find(config, None), replica, name, expires)
     typer.echo(invited.ticket)
     if sys.stdout.isatty():
         typer.echo(f"\nOn the other machine: onefold join {invited.ticket} DIR --name {name or 'NAME'}", err=True)
@@ -108,8 +109,9 @@ def leave(
 ) -> None:
     """Take this node out of its cluster, and stop it. The folder stays as it is."""
     from onefold import manage
+    from onefold.find import find
 
-    node = manage.settings(config)
+    node = find(config, None)
     kept = manage.leave(node, purge)
     typer.echo(f"{node.name} has left the cluster {node.folder_id}; {kept}")
 
@@ -121,8 +123,9 @@ def remove(
 ) -> None:
     """Take a dead node out of the cluster. It can come back only by another invitation."""
     from onefold import manage
+    from onefold.find import find
 
-    here = manage.settings(config)
+    here = find(config, None)
     manage.remove(here, node, force)
     typer.echo(f"{node} is out of the cluster")
     _warn(manage.warning(here))
@@ -131,8 +134,9 @@ def remove(
 def revoke(node: Other, config: Node = None) -> None:
     """Let a node in nowhere any more, from now on, and take it out: its key was stolen, say."""
     from onefold import manage
+    from onefold.find import find
 
-    here = manage.settings(config)
+    here = find(config, None)
     manage.revoke(here, node)
     typer.echo(f"{node} is let in nowhere any more, and out of the cluster")
     _warn(manage.warning(here))
@@ -141,8 +145,9 @@ def revoke(node: Other, config: Node = None) -> None:
 def members(as_json: AsJson = False, config: Node = None) -> None:
     """All nodes: where they are, and what they are now."""
     from onefold import manage
+    from onefold.find import find
 
-    found = manage.listed(manage.settings(config))
+    found = manage.listed(find(config, None))
     if as_json:
         typer.echo(json.dumps({"members": found}))
         return
@@ -162,16 +167,18 @@ def token_add(
 ) -> None:
     """Make a token, and print its secret, which is shown this once."""
     from onefold import manage
+    from onefold.find import find
 
-    typer.echo(manage.add_token(manage.settings(config), name, role))
+    typer.echo(manage.add_token(find(config, None), name, role))
 
 
 @token_app.command("list")
 def token_list(as_json: AsJson = False, config: Node = None) -> None:
     """The tokens there are: what each is for, and what it allows."""
     from onefold import manage
+    from onefold.find import find
 
-    found = manage.tokens(manage.settings(config))
+    found = manage.tokens(find(config, None))
     if as_json:
         typer.echo(json.dumps({"tokens": found}))
         return
@@ -183,8 +190,9 @@ def token_list(as_json: AsJson = False, config: Node = None) -> None:
 def token_drop(name: TokenName, config: Node = None) -> None:
     """Drop a token: no node honours it any more."""
     from onefold import manage
+    from onefold.find import find
 
-    manage.drop_token(manage.settings(config), name)
+    manage.drop_token(find(config, None), name)
     typer.echo(f"the token {name} is dropped")
 
 

@@ -34,7 +34,7 @@ from onefold.found import (
     write_settings,
 )
 from onefold.invitation import Ticket, read
-from onefold.roster import save
+from onefold.roster import SECRET, save
 from onefold.sign import requests
 from onefold.voter import REVOKED
 from onefold.welcome import AUTHORITY, Join, Joined
@@ -78,6 +78,7 @@ def _keep(state: Path, files: Tls, joined: Joined) -> None:
         revoked = Authority.load(state / AUTHORITY).revocations(joined.roster.revoked)
         replace_file(files.ca.parent / REVOKED, revoked)
     save(state, joined.roster)
+    replace_file(state / SECRET, f"{joined.token}\n".encode(), 0o600)
     replace_file(files.admin.cert, joined.admin_certificate.encode())
     replace_file(files.cert, joined.certificate.encode())
 

@@ -13,12 +13,11 @@ import secrets
 import ssl
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any, NamedTuple
 
 from onefold import status
 from onefold.claim import LOCK, is_locked
-from onefold.config import Config, load
+from onefold.config import Config
 from onefold.core import members
 from onefold.core.roster import Roster, with_token, without_token
 from onefold.edge.roster_etcd import EtcdRoster
@@ -35,7 +34,6 @@ OUT_SECONDS = 90.0
 """How long it may take until a node is out: others may have to sync their disks first."""
 LOOK_SECONDS = 0.5
 ASIDE = "left"
-CANDIDATES = (Path("/var/lib/onefold/node.toml"), Path("/etc/onefold/node.toml"))
 SPAN = re.compile(r"(\d+)([smhd])")
 UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 EXPIRES_MAX = 30 * UNITS["d"]
@@ -48,18 +46,6 @@ class Invited(NamedTuple):
 
     ticket: str
     warning: str
-
-
-def settings(file: Path | None) -> Config:
-    """The settings in `file`; without one, of the only node that there is here. Raises `UserError`."""
-    if file is not None:
-        return load(file)
-    found = [path for path in CANDIDATES if path.exists()] or sorted(Path().absolute().glob(".onefold/*/node.toml"))
-    if len(found) == 1:
-        return load(found[0])
-    if found:
-        raise UserError(f"there are several nodes here ({', '.join(map(str, found))})", "name one with --config")
-    raise UserError("there is no node here", "name its settings with --config, or begin with: onefold init")
 
 
 def invite(config: Config, replica: bool, name: str, expires: str) -> Invited:

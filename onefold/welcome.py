@@ -19,6 +19,7 @@ from onefold.core.roster import Roster, RosterMember
 from onefold.edge.tls import CA, CA_KEY
 from onefold.errors import BadSetting, OperatorError, UserError
 from onefold.ports import RosterStore
+from onefold.roster import new_secret
 from onefold.sign import Made, Wanted, sign
 
 ATTEMPTS = 10
@@ -41,7 +42,7 @@ class Join(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 class Joined(msgspec.Struct, frozen=True):
     """All that it needs. `authority_key` is for those who are meant to vote: each of them can sign, so that none must
-    live for that."""
+    live for that. `token` is for the command line on that machine."""
 
     folder_id: str
     settings: dict[str, Any]
@@ -49,6 +50,7 @@ class Joined(msgspec.Struct, frozen=True):
     certificate: str
     admin_certificate: str
     authority_key: str
+    token: str
     roster: Roster
 
 
@@ -70,8 +72,10 @@ async def welcome(config: Config, rosters: RosterStore, secret: str, join: Join,
     mine = RosterMember(
         join.name, str(address), serials=(node.serial, admin.serial), api=str(api) if api else "", key=node.key
     )
+    token = new_secret()
     for _ in range(ATTEMPTS):
-        roster, member = members.redeem(standing.roster, secret, mine, now)
+        redeemed, member = members.redeem(standing.roster, secret, mine, now)
+        roster = members.with_machine_token(redeemed, join.name, token)
         if await rosters.replace(roster, standing.revision):
             settings = {name: getattr(config, name) for name in EQUAL}
             return Joined(
@@ -81,6 +85,7 @@ async def welcome(config: Config, rosters: RosterStore, secret: str, join: Join,
                 node.certificate,
                 admin.certificate,
                 key if member.voter else "",
+                token,
                 # Tokens and invitations are told by the cluster itself, to whom its certificate lets in.
                 Roster(members=roster.members, revoked=roster.revoked),
             )

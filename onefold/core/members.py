@@ -8,7 +8,7 @@ The rules:
 3.  A member that leaves is only marked: whether it may go depends on what the others have on their disks
     (`onefold.core.seats`). Who is revoked is let in nowhere from that moment on, though it may still count.
 4.  The last node that is to vote does not leave: there would be no cluster left to leave.
-5.  Once a member is out, its certificates are revoked.
+5.  Once a member is out, its certificates are revoked, and the token of its machine is dropped.
 """
 
 from __future__ import annotations
@@ -17,13 +17,15 @@ import re
 
 from msgspec.structs import replace
 
-from onefold.core.roster import Invitation, Roster, RosterMember, digest_of
+from onefold.core.roster import Invitation, Roster, RosterMember, digest_of, with_token
 from onefold.errors import UserError
 
 INVITATIONS_MAX = 100
 PORTS_EACH = 4
 """A node's consecutive ports, from that in its address on."""
 NAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?", re.ASCII)
+MACHINE_TOKEN = "node-"  # noqa: S105
+"""Begins the name of the token that a machine was given when it joined."""
 RESERVED = frozenset({"admin"})
 """The name of whoever asks from outside (`onefold.config.ADMIN`)."""
 STATIC = "the members of this cluster stand in node.toml"
@@ -116,6 +118,11 @@ def redeem(roster: Roster, secret: str, wanted: RosterMember, now: float) -> tup
     raise UserError("this invitation is not known here, or was used", "get another: onefold invite")
 
 
+def with_machine_token(roster: Roster, name: str, secret: str) -> Roster:
+    """`roster` with a token for whoever works on the machine of `name`, in the place of an earlier one."""
+    return with_token(_without_machine_token(roster, name), MACHINE_TOKEN + name, "admin", secret)
+
+
 def with_serials(roster: Roster, name: str, serials: tuple[str, ...]) -> Roster:
     """`roster` knowing of more certificates of `name`. Raises `UserError` when it is no member, or is to leave."""
     member = member_of(roster, name)
@@ -139,7 +146,7 @@ def leave(roster: Roster, name: str) -> Roster:
 
 def revoke(roster: Roster, name: str) -> Roster:
     """`leave`, and nothing that was issued to `name` is honoured any more. Raises `UserError` as that does."""
-    left = leave(roster, name)
+    left = _without_machine_token(leave(roster, name), name)
     return _with_revoked(left, member_of(left, name).serials)
 
 
@@ -148,7 +155,8 @@ def without_member(roster: Roster, name: str) -> Roster:
     for member in roster.members:
         if member.name == name:
             left = tuple(other for other in roster.members if other is not member)
-            return _with_revoked(replace(roster, members=left), member.serials)
+            without = _without_machine_token(replace(roster, members=left), name)
+            return _with_revoked(without, member.serials)
     return roster
 
 
@@ -167,6 +175,11 @@ def unwise(votes: int) -> str:
     if votes % 2:
         return ""
     return f"{votes} voters tolerate no more failures than {votes - 1}: have an odd number of them"
+
+
+def _without_machine_token(roster: Roster, name: str) -> Roster:
+    left = tuple(token for token in roster.tokens if token.name != MACHINE_TOKEN + name)
+    return replace(roster, tokens=left)
 
 
 def _with(roster: Roster, changed: RosterMember) -> Roster:

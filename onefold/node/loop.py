@@ -318,6 +318,7 @@ class Node:
         self.elector.change(voters)
         self.flusher.change(members)
         self.answerer.change(members)
+        self.kept.change(members)
         self.large.term_changed()  # what is held for later is held by a majority of those who voted before
         self._take_stand()
         self._moved()
