@@ -22,7 +22,10 @@ from onefold.errors import UserError
 
 INVITATIONS_MAX = 100
 PORTS_EACH = 4
-"""A node's consecutive ports, from that in its address on."""
+"""A node's consecutive ports, from that in its address on. The API's is one more, the next unless it is told."""
+PORT_MAX = 65_535
+ADDRESS = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9.-]+):([0-9]{1,5})", re.ASCII)
+NOBODYS = frozenset({"0.0.0.0", "[::]"})  # noqa: S104
 NAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?", re.ASCII)
 MACHINE_TOKEN = "node-"  # noqa: S105
 """Begins the name of the token that a machine was given when it joined."""
@@ -45,12 +48,12 @@ def member_of(roster: Roster, name: str) -> RosterMember:
 def with_member(roster: Roster, member: RosterMember) -> Roster:
     """`roster` with one more node. Raises `UserError` when its name or one of its ports is another's."""
     check_free(roster, member.name)
-    host, port = _place(member.address)
+    taken = _ports(member)
     for other in roster.members:
-        its_host, its_port = _place(other.address)
-        if host == its_host and abs(port - its_port) < PORTS_EACH:
+        if taken & _ports(other):
             raise UserError(
-                f"{member.address} shares a port with {other.name} ({other.address})", "choose another --listen"
+                f"{member.address} shares a port with {other.name} ({other.address})",
+                "choose another --listen: nodes on one machine are five ports apart at least",
             )
     return replace(roster, members=(*roster.members, member))
 
@@ -192,6 +195,15 @@ def _with_revoked(roster: Roster, serials: tuple[str, ...]) -> Roster:
     return replace(roster, revoked=(*roster.revoked, *new))
 
 
-def _place(address: str) -> tuple[str, int]:
-    host, _, port = address.rpartition(":")
-    return host, int(port)
+def _ports(member: RosterMember) -> set[tuple[str, int]]:
+    """All that it listens on. Raises `UserError` for what no node can be reached at."""
+    host, port = _place(member.address, PORTS_EACH)
+    api = {_place(member.api, 1)} if member.api else {(host, port + PORTS_EACH)}
+    return {(host, port + offset) for offset in range(PORTS_EACH)} | api
+
+
+def _place(address: str, count: int) -> tuple[str, int]:
+    match = ADDRESS.fullmatch(address)
+    if match is None or match[1] in NOBODYS or not 1 <= int(match[2]) <= PORT_MAX + 1 - count:
+        raise UserError(f"no node can be reached at {address!r}", "give its --listen, as in 10.0.0.2:7400")
+    return match[1], int(match[2])

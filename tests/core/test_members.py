@@ -23,6 +23,7 @@ from onefold.core.roster import Roster, RosterMember
 from onefold.errors import UserError
 
 NOW = 1_000.0
+ELSEWHERE = with_member(Roster(), RosterMember("web1", "10.0.0.1:7400", seated=True, api="10.0.0.2:7402"))
 FIRST = RosterMember("web1", "10.0.0.1:7400", serials=("a1",), seated=True)
 SECOND = RosterMember("web2", "10.0.0.2:7400", serials=("b1", "b2"), key="k")
 ONE = with_member(Roster(), FIRST)
@@ -74,10 +75,26 @@ def test_names_and_ports_are_nobody_elses() -> None:
         joined(INVITING, replace(SECOND, name="web1"))
     with pytest.raises(UserError, match=r"10.0.0.1:7403 shares a port with web1"):
         joined(INVITING, replace(SECOND, address="10.0.0.1:7403"))
+    with pytest.raises(UserError, match=r"10.0.0.1:7404 shares a port with web1"):
+        joined(INVITING, replace(SECOND, address="10.0.0.1:7404"))
+    with pytest.raises(UserError, match=r"10.0.0.2:7400 shares a port with web1"):
+        joined(with_invitation(ELSEWHERE, "s3cret", 2_000, True, "", NOW), SECOND)
+    assert joined(INVITING, replace(SECOND, address="10.0.0.1:7405", api="10.0.0.1:7500"))
     with pytest.raises(UserError, match="no node can be called 'admin'"):
         with_invitation(ONE, "x", 2_000, True, "admin", NOW)
     with pytest.raises(UserError, match="no node can be called 'a/b'"):
         joined(INVITING, replace(SECOND, name="a/b"))
+
+
+@pytest.mark.parametrize(
+    "address",
+    ["", "10.0.0.2", "10.0.0.2:0", "10.0.0.2:99999", "0.0.0.0:7400", "[::]:7400", "a,b=c:7400", "ä:1"],
+)
+def test_where_no_node_can_be_reached_nobody_joins(address: str) -> None:
+    with pytest.raises(UserError, match="no node can be reached at"):
+        joined(INVITING, replace(SECOND, address=address))
+    with pytest.raises(UserError, match=r"no node can be reached at|shares a port"):
+        joined(INVITING, replace(SECOND, api=address or "nowhere"))
 
 
 def test_expired_invitations_are_forgotten_and_open_ones_are_not_endless() -> None:
