@@ -9,6 +9,7 @@ from typing import Annotated, Optional
 
 import typer
 
+from onefold import cli_members
 from onefold.errors import OnefoldError
 from onefold.options import with_settings
 
@@ -473,6 +474,9 @@ def strays_drop(stray: StrayName, data: Data = DATA, config: MaybeSettings = Non
     from onefold.find import find
 
     cli_files.stray_drop(find(config, data), stray)
+
+
+cli_members.register(app)
 
 
 def main() -> None:

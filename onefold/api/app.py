@@ -11,7 +11,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from onefold.api import cluster, events, files, health, metrics, page, past, strays
+from onefold.api import cluster, events, files, health, members, metrics, page, past, strays
 from onefold.api.gate import Gate
 from onefold.api.operation import Operation
 from onefold.api.problem import ApiError, api_error, http_error, onefold_error, unforeseen
@@ -21,6 +21,7 @@ from onefold.errors import OnefoldError
 
 OPERATIONS: tuple[Operation, ...] = (
     *cluster.OPERATIONS,
+    *members.OPERATIONS,
     *files.OPERATIONS,
     *past.OPERATIONS,
     *strays.OPERATIONS,

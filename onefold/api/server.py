@@ -13,6 +13,7 @@ import uvicorn
 from onefold.api.app import build
 from onefold.api.service import Service
 from onefold.config import Api
+from onefold.edge.tls import show
 from onefold.errors import OperatorError
 
 HEADERS_BYTES_MAX = 16 << 10
@@ -83,7 +84,7 @@ def _context(settings: Api) -> ssl.SSLContext:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_2  # browsers and programs of other people
     try:
-        context.load_cert_chain(settings.cert, settings.key)
+        show(context, settings.cert, settings.key)
     except OSError as error:
         raise OperatorError(
             f"cannot use the API's certificate {settings.cert} with {settings.key} ({error})",

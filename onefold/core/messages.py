@@ -14,6 +14,21 @@ STANDBY = "standby"
 """The role of a node that cannot go on before a person has mended something, and waits for that."""
 
 
+class AskCertificates(msgspec.Struct, frozen=True, tag="ask-certificates"):
+    """A node's certificates are to be renewed: requests (PEM), for itself and for the command line beside it. Answer:
+    `Certificates`."""
+
+    request: str
+    admin_request: str
+
+
+class Certificates(msgspec.Struct, frozen=True, tag="certificates"):
+    """What was asked for, PEM."""
+
+    certificate: str
+    admin_certificate: str
+
+
 class Problem(msgspec.Struct, frozen=True, order=True):
     """Something wrong that a person can mend: what, where (a path, or "" for the node), and the fix."""
 
@@ -393,6 +408,8 @@ Message = (
     | Verify
     | Verified
     | BeginAnew
+    | AskCertificates
+    | Certificates
     | AskStrays
     | StraysTold
     | ReadStray

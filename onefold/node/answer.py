@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 
 import structlog
@@ -14,6 +14,7 @@ from onefold.core.messages import (
     Arrived,
     Ask,
     AskCatalogue,
+    AskCertificates,
     AskStrays,
     BeginAnew,
     Cluster,
@@ -88,6 +89,7 @@ class Answerer:
         """`reported(peer, report)`: its newest report has come. `moved()`: another node's folder has arrived
         somewhere, or a node is gone. `begin_anew()`: give the catalogue up; raises `PeerRefused`."""
         self._who = who
+        self._members = who.members
         self._ports = ports
         self._elector = elector
         self._appender = appender
@@ -104,6 +106,12 @@ class Answerer:
         self._reported = reported
         self._moved = moved
         self._begin_anew = begin_anew
+        self.certify: Callable[[str, AskCertificates], Awaitable[Message]] | None = None
+        """Signs certificates for a peer, if this node can."""
+
+    def change(self, members: Sequence[str]) -> None:
+        """These are all nodes now."""
+        self._members = tuple(members)
 
     # -------------------------------------------------------------------------------------------- what is told
 
@@ -156,6 +164,10 @@ class Answerer:
                 return await self._flusher.wait(seconds)
             case Verify(run=run, repair=repair, known=known):
                 return self._scrubber.verify(run, repair, known)
+            case AskCertificates():
+                if self.certify is None:
+                    raise PeerRefused(f"{self._who.name} signs no certificates", "ask a node that votes")
+                return await self.certify(peer, message)
             case AskStrays() | ReadStray() | RestoreStray() | DropStray():
                 return await self._kept.answer(message)
             case BeginAnew():
@@ -217,4 +229,4 @@ class Answerer:
                 answer = await self._ports.peers.ask(own.leader, Ask(), CLUSTER_SECONDS)
                 if isinstance(answer, Cluster):
                     recent = answer.recent
-        return Cluster(own.leader, own.term, (own, *others), self._who.members, recent)
+        return Cluster(own.leader, own.term, (own, *others), self._members, recent)

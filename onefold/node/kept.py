@@ -58,6 +58,10 @@ class Kept:
         self._writer = writer
         self._changed = changed
 
+    def change(self, members: tuple[str, ...]) -> None:
+        """These are all nodes now."""
+        self._members = members
+
     # -------------------------------------------------------------------------------------------- of the cluster
 
     async def everywhere(self) -> tuple[list[StraysTold], list[str]]:
