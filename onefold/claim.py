@@ -192,6 +192,21 @@ def check_port(address: Address, what: str, fix: str) -> None:
         raise OperatorError(f"cannot listen on {address} {what} ({error.strerror})", fix) from error
 
 
+def is_locked(file: Path) -> bool:
+    """Whether somebody holds the lock on `file`."""
+    try:
+        lock = os.open(file, os.O_RDWR | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return False
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(lock)
+    return False
+
+
 def _lock(path: Path, flags: int, what: str, place: Path) -> int:
     lock = os.open(path, flags | os.O_CLOEXEC, 0o600)
     try:

@@ -23,6 +23,8 @@ ADMIN = "admin"
 """The name in the certificate of whoever runs `status`, `wait` and the demo's view; no node may have it."""
 
 PORT_MAX = 65_535
+ROSTER = "roster.json"
+"""In the state directory: the copy of the cluster's roster (`onefold.roster`)."""
 WILDCARDS = frozenset(("0.0.0.0", "::"))  # noqa: S104
 """Hosts that stand for all addresses of this machine."""
 NAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?", re.ASCII)
@@ -47,10 +49,22 @@ class Address(NamedTuple):
         return Address(self.host, self.port + offset)
 
 
+def parse_address(text: str) -> Address | None:
+    """What "host:port" says, an IPv6 host in brackets; None when that is not what it is."""
+    host, _, port = text.removeprefix("https://").rpartition(":")
+    host = host[1:-1] if host.startswith("[") and host.endswith("]") else host
+    if not host or not port.isascii() or not port.isdigit() or any(c in host for c in "/ []@") or len(port) > 5:
+        return None
+    return Address(host, int(port))
+
+
 class Member(NamedTuple):
+    """A node. `voter`: it is meant to vote; `seated`: it does, which one that has joined lately does not yet."""
+
     name: str
     address: Address
     voter: bool
+    seated: bool = True
 
 
 class Tls(NamedTuple):
@@ -116,6 +130,8 @@ class Config(NamedTuple):
     api: Api
     members: tuple[Member, ...]
     hooks: tuple[Hook, ...]
+    fixed: bool = True
+    """Whether the members stand in that file; else they come from the cluster's roster, of which there is a copy."""
 
     @property
     def me(self) -> Member:
@@ -124,6 +140,11 @@ class Config(NamedTuple):
     @property
     def voters(self) -> tuple[Member, ...]:
         return tuple(member for member in self.members if member.voter)
+
+    @property
+    def seated(self) -> tuple[Member, ...]:
+        """Those who vote by now."""
+        return tuple(member for member in self.members if member.voter and member.seated)
 
     @property
     def runs_etcd(self) -> bool:
@@ -187,13 +208,42 @@ def _build(path: Path, raw: dict[str, Any], overrides: Mapping[str, Given]) -> T
     values = read.table(flat | {name: given.raw for name, given in overrides.items()}, "")
     in_file = Origin("file", str(path))
     origins = {name: read.origins.get(name, in_file if name in flat else DEFAULT) for name in values}
-    members = tuple(Member(row["members.name"], row["members.address"], row["members.voter"]) for row in rows)
+    if values["state"] is DERIVED:
+        values["state"] = state_beside(values["folder"], values["name"])
+    roster = None if rows else values["state"] / ROSTER
+    given = (Member(row["members.name"], row["members.address"], row["members.voter"]) for row in rows)
+    members = tuple(given) if roster is None else _rostered(read, roster)
     _check_members(read, members)
     me = next((member for member in members if member.name == values["name"]), None)
     if me is None:
         names = ", ".join(member.name for member in members)
-        raise read.wrong("name", f"is {values['name']!r}, which is none of the members ({names})", "add a [[members]]")
-    return Traced(_derive(read, values, members, me, _hooks(read, hook_rows)), origins)
+        what = f"is {values['name']!r}, which is none of the members ({names})"
+        raise read.wrong("name", what, "join again: onefold join" if roster else "add a [[members]]")
+    config = _derive(read, values, members, me, _hooks(read, hook_rows))
+    return Traced(config._replace(fixed=roster is None), origins)
+
+
+def state_beside(folder: Path, name: str) -> Path:
+    """Where the state directory of node `name` is unless somebody says otherwise."""
+    return folder.parent / ".onefold" / name
+
+
+def _rostered(read: _Reader, file: Path) -> tuple[Member, ...]:
+    """The members by the copy of the roster. Raises `BadSetting`."""
+    import json  # only while a file is read
+
+    try:
+        found = json.loads(file.read_bytes())["members"]
+        return tuple(
+            Member(each["name"], read.value(BY_NAME["members.address"], each["address"]), each["voter"], each["seated"])
+            for each in found
+        )
+    except FileNotFoundError:
+        return ()
+    except OSError as error:
+        raise BadSetting(f"cannot read {file} ({error.strerror})", "make it readable") from error
+    except (ValueError, KeyError, TypeError) as error:
+        raise BadSetting(f"{file}, this node's copy of the roster, is damaged", "join again: onefold join") from error
 
 
 def _hooks(read: _Reader, rows: list[dict[str, Any]]) -> tuple[Hook, ...]:
@@ -221,7 +271,7 @@ def _derive(
         return otherwise if values[name] is DERIVED else values[name]
 
     folder: Path = values["folder"]
-    state: Path = given("state", folder.parent / ".onefold" / me.name)
+    state: Path = values["state"]
     listen: Address = given("listen", me.address)
     if listen.port != me.address.port or listen.host not in (me.address.host, *WILDCARDS):
         raise read.wrong(
@@ -297,7 +347,9 @@ def _derive_api(
 def _check_members(read: _Reader, members: tuple[Member, ...]) -> None:
     if not any(member.voter for member in members):
         raise read.wrong(
-            "members", "names no voter", "list every node under [[members]], at least one with voter = true"
+            "members",
+            "names no voter",
+            "begin with `onefold init` or `onefold join`, or list every node under [[members]]",
         )
     ports: dict[tuple[str, int], Member] = {}
     names: set[str] = set()
@@ -409,14 +461,12 @@ class _Reader:
             raise self.wrong(setting.name, f"is {raw!r}, whose home is unknown", "give the whole path") from error
 
     def _address(self, setting: Setting, raw: Any, ports: int) -> Address:
-        text = raw if isinstance(raw, str) else ""
-        host, _, port = text.removeprefix("https://").rpartition(":")
-        host = host[1:-1] if host.startswith("[") and host.endswith("]") else host
-        if not host or not port.isascii() or not port.isdigit() or any(c in host for c in "/ []@"):
+        address = parse_address(raw) if isinstance(raw, str) else None
+        if address is None:
             raise self.wrong(setting.name, f"is {raw!r}", 'write "host:port", as in "10.0.0.1:7400"')
-        if not 1 <= int(port) <= 65_536 - ports:
-            raise self.wrong(setting.name, f"has port {port}", f"give a port from 1 to {65_536 - ports}")
-        return Address(host, int(port))
+        if not 1 <= address.port <= 65_536 - ports:
+            raise self.wrong(setting.name, f"has port {address.port}", f"give a port from 1 to {65_536 - ports}")
+        return address
 
 
 def _lower(sentence: str) -> str:

@@ -13,10 +13,9 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from onefold.atomic import replace_file
 from onefold.certify import certify_node, open_authority
-from onefold.config import ADMIN, Address, Config, load
+from onefold.config import ADMIN, ROSTER, Address, Config, load
 from onefold.core.roster import Role, Roster, with_token
 from onefold.errors import BadSetting, OperatorError, UserError
-from onefold.roster import FILE as ROSTER
 from onefold.roster import SECRET, new_secret, save
 
 if TYPE_CHECKING:

@@ -51,6 +51,12 @@ class OperatorError(OnefoldError):
     exit_code = 3
 
 
+class Dismissed(OperatorError):
+    """This node is no member of the cluster any more: it ends, and is not started again."""
+
+    exit_code = 5
+
+
 class DiskTrouble(OperatorError):
     """A disk is full, failed, is not mounted or closed to us: what failed works again once that is mended. A node that
     cannot go on without it stands by until then. `full`: nothing is wrong with what it holds."""

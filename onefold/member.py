@@ -21,7 +21,8 @@ def run(config: Config) -> NoReturn:
     own = _voter(config.me)
     others = [_voter(member) for member in config.voters if member.name != config.name]
     files = TlsFiles(config.tls.ca, config.tls.cert, config.tls.key)
-    joiner = Joiner(own, others, files, (config.state / REJOINS).exists(), _say)
+    wiped = (config.state / REJOINS).exists() or not config.fixed
+    joiner = Joiner(own, others, files, wiped, _say, seated_by_others=not config.fixed)
     etcd_of(config).become(asyncio.run(joiner.join()))
 
 

@@ -14,20 +14,19 @@ from pathlib import Path
 import structlog
 
 from onefold.atomic import replace_file
-from onefold.config import Config
+from onefold.config import ROSTER, Config, Member, parse_address
 from onefold.core.messages import Problem
 from onefold.core.roster import Roster, decode, encode
 from onefold.edge.roster_etcd import EtcdRoster
 from onefold.edge.tls import TlsFiles
-from onefold.errors import OperatorError
+from onefold.errors import Dismissed, OperatorError
 from onefold.ports import RosterStore
 
-FILE = "roster.json"
 SECRET = "token"  # noqa: S105
 """In the state directory: the secret that the command line uses on this machine."""
 RETRY_SECONDS = 10.0
-ETCD_CLIENT = 2
-"""Of a node's consecutive ports, that of its etcd member's clients."""
+ETCD_CLIENT, ETCD_PEER = 2, 3
+"""Of a node's consecutive ports, those of its etcd member."""
 
 log = structlog.get_logger()
 
@@ -37,9 +36,33 @@ def endpoints(config: Config) -> tuple[list[str], TlsFiles]:
     if config.etcd.endpoints:
         addresses, tls = list(config.etcd.endpoints), config.etcd.tls
     else:
-        own_first = sorted(config.voters, key=lambda member: member.name != config.name)
+        own_first = sorted(config.seated or config.voters, key=lambda member: member.name != config.name)
         addresses, tls = [member.address.plus(ETCD_CLIENT) for member in own_first], config.tls
     return [f"https://{address}" for address in addresses], TlsFiles(tls.ca, tls.cert, tls.key)
+
+
+def with_roster(config: Config, roster: Roster) -> Config:
+    """`config` with the members of `roster`; itself when they stand in its file, or `roster` has none.
+
+    Raises `Dismissed` when this node is none of them, `OperatorError` for an address that is none.
+    """
+    if config.fixed or not roster.members:
+        return config
+    members = []
+    for member in roster.members:
+        address = parse_address(member.address)
+        if address is None:
+            raise OperatorError(f"the cluster's roster has no address for {member.name}", f"remove {member.name}")
+        members.append(Member(member.name, address, member.voter, member.seated))
+    if all(member.name != config.name for member in members):
+        raise Dismissed(f"{config.name} is no member of the cluster any more", "join again: onefold join")
+    return config._replace(members=tuple(members))
+
+
+def peer_urls(roster: Roster) -> dict[str, str]:
+    """Where the member of etcd of each node that is meant to vote listens to the others'."""
+    places = {member.name: parse_address(member.address) for member in roster.members if member.voter}
+    return {name: f"https://{place.plus(ETCD_PEER)}" for name, place in places.items() if place is not None}
 
 
 def store(config: Config) -> EtcdRoster:
@@ -55,7 +78,7 @@ def new_secret() -> str:
 
 def load(state: Path) -> Roster:
     """The copy in the state directory; an empty roster when there is none. Raises `OperatorError`."""
-    file = state / FILE
+    file = state / ROSTER
     try:
         return decode(file.read_bytes())
     except FileNotFoundError:
@@ -66,7 +89,7 @@ def load(state: Path) -> Roster:
 
 def save(state: Path, roster: Roster) -> None:
     """Keep `roster` in the state directory, readable by nobody else. Raises `OSError`."""
-    replace_file(state / FILE, encode(roster), 0o600)
+    replace_file(state / ROSTER, encode(roster), 0o600)
 
 
 class RosterCopy:

@@ -44,11 +44,12 @@ from onefold.edge.tls import check_own, peer_name
 from onefold.edge.transfer import PeerNetwork
 from onefold.edge.watch import InotifyWatcher
 from onefold.errors import Bug, DiskTrouble, OnefoldError
+from onefold.membership import Membership
 from onefold.node.given import Identity, Ports
 from onefold.node.loop import CatalogueGivenUp, Node, Renewed
 from onefold.ports import PeerHandler
 from onefold.pulse import Pulse, sentence
-from onefold.roster import RosterCopy, endpoints, store
+from onefold.roster import endpoints, load, store, with_roster
 from onefold.standby import Contexts, stand_by
 
 MACHINE = frozenset(
@@ -107,6 +108,7 @@ def main(config: Config, pulse: Pulse = NO_PULSE) -> int:
         suspicious = False
         while True:
             begun = time.monotonic()
+            config = with_roster(config, load(config.state))
             anew, trouble = _live(config, contexts, suspicious, pulse)
             suspicious = trouble is not None and (suspicious or not trouble.full)
             if anew:
@@ -155,7 +157,7 @@ async def _run(config: Config, contexts: Contexts, suspicious: bool, pulse: Puls
         node = asyncio.create_task(process.node.run(process.unplaced()))
         stop = asyncio.create_task(ending.wait())
         watch = asyncio.create_task(process.watch_folder())
-        roster = asyncio.create_task(process.roster.run())
+        roster = asyncio.create_task(process.membership.run())
         with pulse.beating(lambda: sentence(process.node.reporter.own())):
             await asyncio.wait((node, stop, watch, roster), return_when=asyncio.FIRST_COMPLETED)
         if stop.done() and not node.done() and not watch.done():
@@ -265,7 +267,7 @@ class _Process:
             copies=copies,
             quiet_seconds=config.quiet_ms / 1000,
             entries_kept=config.etcd.entries_kept,
-            voters=tuple(member.name for member in config.voters),
+            voters=tuple(member.name for member in config.seated),
             members=tuple(member.name for member in config.members),
             scrub_days=config.scrub_days,
         )
@@ -287,9 +289,11 @@ class _Process:
         self.node = Node(who, ports, catalogue, self._base.joined, stored.durable, self._base.count())
         self._peers.handler = self.node.answerer
         self._rosters = store(config)
-        self.roster = RosterCopy(state, self._rosters, lambda roster: None)
+        self.membership = Membership(config, self._peers, self._log, self._rosters, self.node)
+        self.node.problem_sources.append(self.membership.problems)
+        self.node.answerer.certify = self.membership.certify
         ask = functools.partial(self.node.answerer.answer, ADMIN)
-        service = Service(config, ask, lambda: self.roster.roster, self.node)
+        service = Service(config, ask, lambda: self.membership.copy.roster, self.node)
         self._api = ApiServer(service) if config.api.enabled else None
 
     def _open_hooks(self, in_order: bool) -> HookPrograms:
@@ -307,7 +311,7 @@ class _Process:
     def _open_log(self) -> EtcdLog:
         config = self._config
         urls, files = endpoints(config)
-        ours = config.runs_etcd
+        ours = config.runs_etcd and config.me.seated
         return EtcdLog(urls, config.folder_id, config.name, files, ours=ours, quota_bytes=QUOTA_BYTES)
 
     async def start(self) -> None:
@@ -342,6 +346,7 @@ class _Process:
             await self._api.close()
         await self._peers.close()
         await self._log.close()
+        await self.membership.close()
         await self._rosters.close()
         # A thread of ours may still be at work by descriptors that are closed next.
         await asyncio.get_running_loop().shutdown_default_executor()

@@ -94,6 +94,12 @@ def _member(config: Config, node: str) -> Member:
     return members[node]
 
 
+def is_live(config: Config, name: str) -> bool:
+    """Whether the node called `name` answers. Raises `UserError` when there is none."""
+    _member(config, name)
+    return cluster(config).nodes[name] is not None
+
+
 def require_answer(state: State) -> None:
     """Raises `OperatorError` when no node answered."""
     if all(report is None for report in state.nodes.values()):

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Protocol
 
 from onefold.config import NONE, Config
-from onefold.errors import Bug, OperatorError, UserError
+from onefold.errors import Bug, Dismissed, OperatorError, UserError
 from onefold.notify import Manager, Watch
 from onefold.overrides import as_environment
 
@@ -175,7 +175,8 @@ def run(config: Config, options: Mapping[str, str] = NONE) -> int:
 
 
 def supervise(children: Sequence[Child], watch: Watch | None = None) -> int:
-    """Keep `children` running until a signal asks for the end (0) or the node's is hopeless (its exit code).
+    """Keep `children` running until a signal asks for the end (0), the node is dismissed (0), or its end is hopeless
+    (its exit code).
 
     They are started in the order given, and ended in the opposite one, also when starting one fails. `watch` is told
     what becomes of the node, and closed.
@@ -194,6 +195,9 @@ def supervise(children: Sequence[Child], watch: Watch | None = None) -> int:
                 for child in children:
                     if child.descriptor in ready:
                         status, quick = child.ended()
+                        if child.name == "node" and status == Dismissed.exit_code:
+                            _say("this node has left the cluster")
+                            return 0
                         if child.name == "node" and quick and status in HOPELESS:
                             return status
                         if child.name == "etcd" and not child.check_start():

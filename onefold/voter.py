@@ -7,6 +7,8 @@ import sys
 from onefold.config import Config
 from onefold.edge.etcd_process import EtcdProcess, TlsFiles
 
+REVOKED = "revoked.crl"
+"""Beside a node's certificate: what is not honoured any more, as etcd reads it."""
 CLIENTS, PEERS = 2, 3
 """Of a node's four ports, those of its etcd member."""
 
@@ -26,6 +28,7 @@ def etcd_of(config: Config) -> EtcdProcess:
         heartbeat_ms=config.etcd.heartbeat_ms,
         election_ms=config.etcd.election_ms,
         beginner=beginner if len(config.voters) > 1 else (),
+        revoked=None if config.fixed else config.tls.cert.parent / REVOKED,
     )
 
 

@@ -12,7 +12,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from onefold.api import cluster, events, files, health, metrics, openapi, page, past, strays
+from onefold.api import cluster, events, files, health, members, metrics, openapi, page, past, strays
 from onefold.api.connection import HEADERS_BYTES_MAX
 from onefold.api.gate import Gate
 from onefold.api.operation import Operation
@@ -23,6 +23,7 @@ from onefold.errors import OnefoldError
 
 _ALL: tuple[Operation, ...] = (
     *cluster.OPERATIONS,
+    *members.OPERATIONS,
     *files.OPERATIONS,
     *past.OPERATIONS,
     *strays.OPERATIONS,

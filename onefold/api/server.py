@@ -15,6 +15,7 @@ from onefold.api.app import build
 from onefold.api.connection import HEADERS_BYTES_MAX, IDLE_SECONDS, Connection, Connections
 from onefold.api.service import Service
 from onefold.config import Api
+from onefold.edge.tls import show
 from onefold.errors import OperatorError
 
 HANDSHAKE_SECONDS = 5.0
@@ -144,7 +145,7 @@ def _context(settings: Api) -> ssl.SSLContext:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_2  # browsers and programs of other people
     try:
-        context.load_cert_chain(settings.cert, settings.key)
+        show(context, settings.cert, settings.key)
     except OSError as error:
         raise OperatorError(
             f"cannot use the API's certificate {settings.cert} with {settings.key} ({error})",

@@ -14,6 +14,21 @@ STANDBY = "standby"
 """The role of a node that cannot go on before a person has mended something, and waits for that."""
 
 
+class AskCertificates(msgspec.Struct, frozen=True, tag="ask-certificates"):
+    """A node's certificates are to be renewed: requests (PEM), for itself and for the command line beside it. Answer:
+    `Certificates`."""
+
+    request: str
+    admin_request: str
+
+
+class Certificates(msgspec.Struct, frozen=True, tag="certificates"):
+    """What was asked for, PEM."""
+
+    certificate: str
+    admin_certificate: str
+
+
 class Problem(msgspec.Struct, frozen=True, order=True):
     """Something wrong that a person can mend: what, where (a path, or "" for the node), and the fix."""
 
@@ -208,7 +223,9 @@ class Moved(msgspec.Struct, frozen=True, tag="moved"):
 
 
 class Confirm(msgspec.Struct, frozen=True, tag="confirm"):
-    """What was found gone from your folder at your start was meant to go. Answer: `Confirmed`."""
+    """What was found gone from the folder of `node` ("": yours) at its start was meant to go. Answer: `Confirmed`."""
+
+    node: str = ""
 
 
 class Confirmed(msgspec.Struct, frozen=True, tag="confirmed"):
@@ -393,6 +410,8 @@ Message = (
     | Verify
     | Verified
     | BeginAnew
+    | AskCertificates
+    | Certificates
     | AskStrays
     | StraysTold
     | ReadStray

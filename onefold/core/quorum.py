@@ -47,6 +47,14 @@ class Quorum:
         self._voters = frozenset(voters)
         self._peers: dict[str, _Peer] = {}
 
+    def change(self, voters: Iterable[str]) -> None:
+        """These are the voters now."""
+        self._voters = frozenset(voters)
+
+    def forget(self, peer: str) -> None:
+        """`peer` is no node of ours any more: what it told says nothing."""
+        self._peers.pop(peer, None)
+
     def hear(self, peer: str, digests: Iterable[tuple[int, bytes]], own: Mapping[int, bytes]) -> None:
         """`peer` told its newest `digests`, by index; `own` are this node's."""
         known = self._peers.setdefault(peer, _Peer())

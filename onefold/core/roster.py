@@ -41,17 +41,26 @@ class Token(msgspec.Struct, frozen=True):
 
 
 class RosterMember(msgspec.Struct, frozen=True):
-    """A node: its `address` ("host:port", the first of its ports), whether it votes, and the serial numbers (hex) of
-    the certificates that were issued to it."""
+    """A node: its `address` ("host:port", the first of its ports), that of its API ("" when nobody can join through
+    it), whether it is meant to vote, and the serial numbers (hex) of the certificates that were issued to it.
+
+    `seated`: it votes; until then it only follows. `leaving`: it is to be taken out as soon as that is safe.
+    `invitation` and `key` are what it joined with: the digests (SHA-256, hex) of the secret and of its public key.
+    """
 
     name: str
     address: str
     voter: bool = True
     serials: tuple[str, ...] = ()
+    api: str = ""
+    seated: bool = False
+    leaving: bool = False
+    invitation: str = ""
+    key: str = ""
 
 
 class Invitation(msgspec.Struct, frozen=True):
-    """Whoever holds the secret of `digest` may join once, until `expires` (seconds since 1970)."""
+    """Whoever holds the secret of `digest` may join once, until `expires` (seconds since 1970); as `name`, if given."""
 
     digest: str
     expires: int

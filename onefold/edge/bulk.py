@@ -157,7 +157,7 @@ class BulkServer:
             return
         try:
             self._sockets.add(tls)
-            peer = self._welcome(tls)
+            peer, serial = self._welcome(tls)
             if self._closing.is_set():
                 return
             with self._seat(tls, peer) as seated:
@@ -165,7 +165,7 @@ class BulkServer:
                 stranger = False
                 if seated:
                     tls.settimeout(IDLE_SECONDS)
-                    self._answer_all(tls)
+                    self._answer_all(tls, peer, serial)
         except (OSError, PeerError):
             return  # Its transfer breaks off, and the peer knows best what to try next.
         finally:
@@ -173,20 +173,20 @@ class BulkServer:
             if stranger:
                 self._strangers.release()
 
-    def _welcome(self, tls: ssl.SSLSocket) -> str:
-        """The name of the member at the other end, once all the rest of `Doors` holds as well."""
+    def _welcome(self, tls: ssl.SSLSocket) -> tuple[str, str]:
+        """Who is at the other end, as `Doors.recognise` says, once all the rest of that holds as well."""
         tune(tls)
         tls.settimeout(HANDSHAKE_SECONDS)
         tls.do_handshake()
         deadline = time.monotonic() + HANDSHAKE_SECONDS
-        certified = self._doors.peer_name(tls)
+        certified, serial = self._doors.recognise(tls)
         try:
             self._doors.check_member(certified)
             self._doors.check_hello(certified, _receive_message(tls, deadline))
         except PeerRefused as error:
             _send_message(tls, Refused(error.what, error.fix))
             raise
-        return certified
+        return certified, serial
 
     @contextlib.contextmanager
     def _seat(self, tls: ssl.SSLSocket, peer: str) -> Iterator[bool]:
@@ -200,10 +200,12 @@ class BulkServer:
             with self._lock:
                 self._seats[peer] -= seated
 
-    def _answer_all(self, tls: ssl.SSLSocket) -> None:
+    def _answer_all(self, tls: ssl.SSLSocket, peer: str, serial: str) -> None:
         request = memoryview(bytearray(_REQUEST.size))
         buffer = memoryview(bytearray(CHUNK_BYTES))
         while _receive_into(tls, request) == len(request):
+            self._doors.check_member(peer)  # it may be one no longer
+            self._doors.check_serial(peer, serial)
             digest, offset = _REQUEST.unpack(request)
             tls.settimeout(IO_SECONDS)
             self._answer(tls, self._find(digest), offset, buffer)
@@ -365,7 +367,7 @@ class BulkClient:
             tune(tls)
             tls.settimeout(HANDSHAKE_SECONDS)
             tls.do_handshake()
-            self._doors.check_answerer(self._doors.peer_name(tls), source)
+            self._doors.check_answerer(self._doors.recognise(tls)[0], source)
             _send_message(tls, self._doors.me)
             answer = _receive_message(tls, time.monotonic() + HANDSHAKE_SECONDS)
             if isinstance(answer, Refused):

@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from onefold.core.messages import Hello, Message, Problem
+from onefold.edge.tls import peer_serial
 from onefold.errors import PeerError, PeerRefused
 
 CONNECT_SECONDS = 2.0
@@ -22,12 +23,13 @@ ADMIN = "admin"
 """The name in the certificate of the command line. No node may have it."""
 
 
-@dataclass(frozen=True)
+@dataclass
 class Doors:
     """Us, the other members (name to host and control port), and TLS for both directions.
 
     `peer_name` reads the name out of a finished handshake and raises `PeerRefused` when there is none. `closed`: why no
-    peer is let in, but the command line.
+    peer is let in, but the command line. `members` and `revoked` (serial numbers of certificates, hex) may be replaced
+    at any time, by others.
     """
 
     me: Hello
@@ -36,6 +38,18 @@ class Doors:
     client: ssl.SSLContext
     peer_name: Callable[[ssl.SSLObject | ssl.SSLSocket], str]
     closed: Problem | None = None
+    revoked: frozenset[str] = frozenset()
+
+    def recognise(self, tls: ssl.SSLObject | ssl.SSLSocket) -> tuple[str, str]:
+        """Who is at the other end, and the serial number of the certificate. Raises `PeerRefused`."""
+        name, serial = self.peer_name(tls), peer_serial(tls)
+        self.check_serial(name, serial)
+        return name, serial
+
+    def check_serial(self, name: str, serial: str) -> None:
+        """Raises `PeerRefused` when the certificate with which `name` came is not honoured any more."""
+        if serial in self.revoked:
+            raise PeerRefused(f"the certificate of {name} was revoked", "let it join anew, with another invitation")
 
     def check_member(self, certified: str) -> None:
         """Raises `PeerRefused` unless `certified`, the name in a peer's certificate, is another member, and may come

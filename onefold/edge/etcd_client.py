@@ -81,6 +81,9 @@ MEMBER_ADD: Method[pb.MemberAddRequest, pb.MemberAddResponse] = Method(
 MEMBER_REMOVE: Method[pb.MemberRemoveRequest, pb.MemberRemoveResponse] = Method(
     "/etcdserverpb.Cluster/MemberRemove", pb.MemberRemoveResponse
 )
+MEMBER_PROMOTE: Method[pb.MemberPromoteRequest, pb.MemberPromoteResponse] = Method(
+    "/etcdserverpb.Cluster/MemberPromote", pb.MemberPromoteResponse
+)
 STATUS: Method[pb.StatusRequest, pb.StatusResponse] = Method("/etcdserverpb.Maintenance/Status", pb.StatusResponse)
 ALARM: Method[pb.AlarmRequest, pb.AlarmResponse] = Method("/etcdserverpb.Maintenance/Alarm", pb.AlarmResponse)
 DEFRAGMENT: Method[pb.DefragmentRequest, pb.DefragmentResponse] = Method(
@@ -181,6 +184,8 @@ class EtcdClient:
             # etcd is addressed by its URL: unlike a peer of ours, it has no name that we could ask for.
             context.check_hostname = True
             context.set_alpn_protocols(["h2"])
+        self._context = context
+        self._closing: set[asyncio.Task[None]] = set()
         self._endpoints = [_Endpoint(url.rstrip("/"), context) for url in endpoints]
         self._attempt_s = attempt_s
         self._total_s = total_s
@@ -188,6 +193,16 @@ class EtcdClient:
         """How the newest call failed; None when it was answered."""
         self.full = False
         """Whether a write was refused because etcd has no space left. Whoever makes room says when that is over."""
+
+    def change(self, endpoints: Sequence[str]) -> None:
+        """Others are to be asked from now on. Connections to those that stay stay."""
+        known = {endpoint.url: endpoint for endpoint in self._endpoints}
+        wanted = [url.rstrip("/") for url in endpoints]
+        self._endpoints = [known.pop(url) if url in known else _Endpoint(url, self._context) for url in wanted]
+        for endpoint in known.values():
+            task = asyncio.get_running_loop().create_task(endpoint.close())
+            self._closing.add(task)
+            task.add_done_callback(self._closing.discard)
 
     @property
     def own(self) -> str:
@@ -281,7 +296,7 @@ class EtcdClient:
         return self._order()[0] is not watch._endpoint
 
     async def close(self) -> None:
-        await asyncio.gather(*(endpoint.close() for endpoint in self._endpoints))
+        await asyncio.gather(*(endpoint.close() for endpoint in self._endpoints), *self._closing)
 
     def _order(self) -> list[_Endpoint]:
         """As configured, but for those that fell silent or refuse connections: these come last."""

@@ -58,14 +58,22 @@ class Joiner:
     """Finds out how the etcd of `own`, which has no data, begins among `others`, of which there are some.
 
     `wiped`: this node's folder was in the cluster before. `say` takes sentences for whoever runs the machine.
+    `seated_by_others`: it does not add itself, the node that leads does, as a learner (`onefold.core.seats`).
     """
 
     def __init__(
-        self, own: Voter, others: Sequence[Voter], files: TlsFiles, wiped: bool, say: Callable[[str], None]
+        self,
+        own: Voter,
+        others: Sequence[Voter],
+        files: TlsFiles,
+        wiped: bool,
+        say: Callable[[str], None],
+        seated_by_others: bool = False,
     ) -> None:
         self._own = own
         self._others = others
         self._wiped = wiped
+        self._seated_by_others = seated_by_others
         self._say = say
         self._files = files
         self._context = client_context(files.ca, files.certificate, files.key)
@@ -109,6 +117,8 @@ class Joiner:
             if member.name:
                 await self._remove(client, member)
                 ours = []
+        if not ours and self._seated_by_others:
+            raise OperatorError(f"{self._own.name} is no member of etcd yet", "the node that leads will add it")
         if not ours:
             added = await client.call(MEMBER_ADD, pb.MemberAddRequest(peer_urls=[self._own.peer_url]))
             members = [_listed(member) for member in added.members]

@@ -76,6 +76,7 @@ class EtcdProcess:
     `listen` another address is listened on (0.0.0.0, say) while the URLs are what others dial. `directory` holds the
     data and `etcd.log`. `quota_bytes` is the size of its database at which it takes nothing more. `beginner` is the
     command that is run instead of etcd while there is no data, and calls `become`; without one, it begins as new.
+    `revoked` lists certificates that are not honoured, if it is there; it is read at each handshake.
     """
 
     name: str
@@ -90,6 +91,7 @@ class EtcdProcess:
     election_ms: int = 500
     quota_bytes: int = QUOTA_BYTES
     beginner: Sequence[str] = ()
+    revoked: Path | None = None
     _child: subprocess.Popen[bytes] | None = field(default=None, init=False, repr=False)
 
     @property
@@ -149,6 +151,8 @@ class EtcdProcess:
                     f"{prefix}trusted-ca-file": str(self.tls.ca),
                     f"{prefix}client-cert-auth": "true",
                 }
+        if self.revoked and self.revoked.exists():
+            flags |= {"client-crl-file": str(self.revoked), "peer-crl-file": str(self.revoked)}
         return [f"--{flag}={value}" for flag, value in flags.items()]
 
     def start(self) -> None:

@@ -41,6 +41,10 @@ class Space:
         self.stored_bytes = 0
         self._trimmed = self._due = self._compacted = 0
 
+    def change(self, ours: bool) -> None:
+        """Whether the member at the first endpoint is this node's to tend."""
+        self._ours = ours
+
     def trimmed(self, revision: int) -> None:
         """We removed entries, at `revision`."""
         self._trimmed = revision

@@ -55,7 +55,7 @@ class Network(Protocol):
     traffic: Traffic
     links: set[Link]
 
-    def spawn(self, work: Coroutine[Any, Any, None]) -> None: ...
+    def spawn(self, work: Coroutine[Any, Any, None]) -> object: ...
 
     def hear(self, peer: str) -> None: ...
 
@@ -76,6 +76,7 @@ class Link(asyncio.Protocol):
         self._transport: asyncio.Transport | None = None
         self._deadline: asyncio.TimerHandle | None = None
         self._certified = ""
+        self._serial = ""
         self._received = bytearray()
         self._unanswered = 0
         self._asked: dict[int, asyncio.Future[Message]] = {}
@@ -98,7 +99,7 @@ class Link(asyncio.Protocol):
         tune(transport.get_extra_info("socket"))
         self._deadline = self._loop.call_later(HANDSHAKE_SECONDS, self.end)
         with self._verdict():
-            self._certified = self._network.doors.peer_name(transport.get_extra_info("ssl_object"))
+            self._certified, self._serial = self._network.doors.recognise(transport.get_extra_info("ssl_object"))
             if self._dialled is None:
                 self._network.doors.check_visitor(self._certified)
             else:
@@ -129,6 +130,19 @@ class Link(asyncio.Protocol):
 
     def resume_writing(self) -> None:
         self.writable.set()
+
+    def check(self) -> None:
+        """Who is let in has changed: end, if that is not this peer any more. That is no problem: somebody wanted it."""
+        if not self._certified or self.gone.done():
+            return
+        try:
+            self._network.doors.check_serial(self._certified, self._serial)
+            self._network.doors.check_visitor(self._certified)
+        except PeerRefused as error:
+            self.refused = True
+            if self._dialled is None:
+                self.send(FrameKind.TELL, 0, Refused(error.what, error.fix))
+            self.end()
 
     # -------------------------------------------------------------------------------- frames
 

@@ -99,6 +99,12 @@ class EtcdLog:
         self._attempt: tuple[int, str, int] | None = None
         self._kept: tuple[int, asyncio.Task[None]] | None = None
 
+    def change(self, endpoints: Sequence[str], ours: bool) -> None:
+        """etcd is at other endpoints now; both as for the constructor."""
+        self._client.change(endpoints)
+        self._space.change(ours)
+        self._ours = ours
+
     # ------------------------------------------------------------------------------------ entries
 
     async def head(self) -> int:

@@ -31,6 +31,10 @@ class EtcdRoster:
         self._client = EtcdClient(endpoints, files, attempt_s, total_s)
         self._key = f"/onefold/{folder_id}/roster".encode()
 
+    def change(self, endpoints: Sequence[str]) -> None:
+        """etcd is at other endpoints now."""
+        self._client.change(endpoints)
+
     async def read(self) -> Standing:
         standing, _ = await self._read()
         return standing

@@ -8,19 +8,22 @@ names every address of its node, and loopback, where a node finds its own member
 
 from __future__ import annotations
 
+import hashlib
 import re
 import ssl
+import weakref
+from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, NamedTuple, cast
 
 from onefold.atomic import replace_file
 from onefold.errors import BadSetting, OperatorError, PeerRefused
 
 if TYPE_CHECKING:  # `cryptography` costs some 15 MB: only those who issue certificates load it
     from cryptography import x509
-    from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
+    from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey, EllipticCurvePublicKey
 
 CA = "ca.crt"
 CA_KEY = "ca.key"
@@ -30,6 +33,9 @@ KEY = "node.key"
 BACKDATED_DAYS = 2
 """Certificates are valid from that long ago, against clocks that differ."""
 VALID_DAYS = 20 * 365
+"""Of an authority, and of what is carried to its machine by hand."""
+RENEWED_DAYS = 90
+"""Of certificates that nodes renew by themselves, once a third of that is left."""
 LOOPBACK = ("localhost", "127.0.0.1", "::1")
 
 _NAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?")
@@ -65,6 +71,21 @@ class Identity:
         replace_file(directory / CERTIFICATE, self.certificate, 0o644)
 
 
+class Request(NamedTuple):
+    """A key that never leaves its machine, and what an authority needs to certify it, both PEM."""
+
+    key: bytes
+    request: bytes
+
+
+class Certified(NamedTuple):
+    """A certificate (PEM), its serial number (hex), and the SHA-256 (hex) of its public key."""
+
+    certificate: bytes
+    serial: str
+    key: str
+
+
 class Authority:
     """The key that says who belongs to the cluster."""
 
@@ -83,7 +104,7 @@ class Authority:
         if (directory / CA_KEY).exists():
             raise OperatorError(f"{directory} already holds an authority", "use it, or choose another directory")
         key = ec.generate_private_key(ec.SECP256R1())
-        certificate = _sign("onefold authority", "", (), key, key, None)
+        certificate = _sign("onefold authority", "", (), key.public_key(), key, None, VALID_DAYS)
         authority = cls(certificate, key)
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         replace_file(directory / CA, _pem(certificate), 0o644)
@@ -115,17 +136,101 @@ class Authority:
         """
         from cryptography.hazmat.primitives.asymmetric import ec
 
-        if not _NAME.fullmatch(name):
-            raise BadSetting(
-                f"{name!r} cannot be the name of a node", "use up to 63 letters, digits, dashes, dots and underscores"
-            )
         key = ec.generate_private_key(ec.SECP256R1())
-        certificate = _sign(name, folder_id, (name, *hosts, *LOOPBACK), key, self._key, self._certificate)
+        certificate = self._certify(name, hosts, folder_id, key.public_key(), VALID_DAYS)
         return Identity(_pem(self._certificate), _pem(certificate), _key_pem(key))
 
     def issue(self, name: str, hosts: list[str], directory: Path, folder_id: str) -> None:
         """`sign`, and write what came out into `directory`."""
         self.sign(name, hosts, folder_id).write(directory)
+
+    def certify(
+        self, request: bytes, name: str, hosts: list[str], folder_id: str, days: int = RENEWED_DAYS
+    ) -> Certified:
+        """A certificate for the key of `request` (PEM), of which nothing else is believed. Raises `BadSetting`."""
+        from cryptography import x509
+        from cryptography.hazmat.primitives.asymmetric import ec
+
+        try:
+            asked = x509.load_pem_x509_csr(request)
+            key = asked.public_key()
+            proven = asked.is_signature_valid
+        except ValueError as error:
+            raise BadSetting(f"{name} sent no request for a certificate ({error})", "update Onefold there") from error
+        if not proven or not isinstance(key, ec.EllipticCurvePublicKey) or not isinstance(key.curve, ec.SECP256R1):
+            raise BadSetting(f"{name} asks for a certificate of a key that is not ours to use", "update Onefold there")
+        certificate = self._certify(name, hosts, folder_id, key, days)
+        return Certified(_pem(certificate), f"{certificate.serial_number:x}", _key_digest(key))
+
+    def revocations(self, serials: Iterable[str]) -> bytes:
+        """The list of certificates that are not honoured any more, as etcd reads it, by their serial numbers (hex)."""
+        import datetime
+
+        from cryptography import x509
+        from cryptography.hazmat.primitives import hashes
+
+        now = datetime.datetime.now(datetime.UTC)
+        builder = (
+            x509.CertificateRevocationListBuilder()
+            .issuer_name(self._certificate.subject)
+            .last_update(now - datetime.timedelta(days=BACKDATED_DAYS))
+            .next_update(now + datetime.timedelta(days=VALID_DAYS))
+        )
+        for serial in serials:
+            revoked = x509.RevokedCertificateBuilder().serial_number(int(serial, 16)).revocation_date(now)
+            builder = builder.add_revoked_certificate(revoked.build())
+        return _pem(builder.sign(self._key, hashes.SHA256()))
+
+    def _certify(
+        self, name: str, hosts: list[str], folder_id: str, key: EllipticCurvePublicKey, days: int
+    ) -> x509.Certificate:
+        if not _NAME.fullmatch(name):
+            raise BadSetting(
+                f"{name!r} cannot be the name of a node", "use up to 63 letters, digits, dashes, dots and underscores"
+            )
+        names = (name, *hosts, *LOOPBACK)
+        return _sign(name, folder_id, names, key, self._key, self._certificate, days)
+
+
+def new_request(key: bytes | None = None) -> Request:
+    """A request for a certificate of `key` (PEM), or of a new one. Raises `ValueError` when that is no key."""
+    from cryptography import x509
+    from cryptography.hazmat.primitives import hashes, serialization
+    from cryptography.hazmat.primitives.asymmetric import ec
+
+    private = ec.generate_private_key(ec.SECP256R1()) if key is None else serialization.load_pem_private_key(key, None)
+    if not isinstance(private, ec.EllipticCurvePrivateKey):
+        raise ValueError("it is not the kind of key that nodes have")
+    request = x509.CertificateSigningRequestBuilder().subject_name(x509.Name([])).sign(private, hashes.SHA256())
+    return Request(_key_pem(private), _pem(request))
+
+
+def described(certificate: bytes) -> Certified:
+    """What there is to know of a certificate (PEM). Raises `ValueError`."""
+    from cryptography import x509
+    from cryptography.hazmat.primitives.asymmetric import ec
+
+    read = x509.load_pem_x509_certificate(certificate)
+    key = read.public_key()
+    if not isinstance(key, ec.EllipticCurvePublicKey):
+        raise ValueError("it is not of the kind that nodes have")
+    return Certified(certificate, f"{read.serial_number:x}", _key_digest(key))
+
+
+def is_due(certificate: bytes) -> bool:
+    """Whether a third or less is left of the time of a certificate (PEM). Raises `ValueError`."""
+    import datetime
+
+    from cryptography import x509
+
+    read = x509.load_pem_x509_certificate(certificate)
+    whole = read.not_valid_after_utc - read.not_valid_before_utc
+    return (read.not_valid_after_utc - datetime.datetime.now(datetime.UTC)) * 3 <= whole
+
+
+def fingerprint(certificate: str) -> bytes:
+    """The SHA-256 of a certificate (PEM). Raises `ValueError`."""
+    return hashlib.sha256(ssl.PEM_cert_to_DER_cert(certificate)).digest()
 
 
 def server_context(ca: Path, certificate: Path, key: Path) -> ssl.SSLContext:
@@ -144,6 +249,28 @@ def client_context(ca: Path, certificate: Path, key: Path) -> ssl.SSLContext:
     Raises `OperatorError` when a file is missing or is not what it should be.
     """
     return _context(ssl.PROTOCOL_TLS_CLIENT, ca, certificate, key)
+
+
+_contexts: weakref.WeakKeyDictionary[ssl.SSLContext, tuple[Path, Path]] = weakref.WeakKeyDictionary()
+"""Those that are to show another certificate once it is renewed, and where it lies."""
+
+
+def show(context: ssl.SSLContext, certificate: Path, key: Path) -> None:
+    """Let `context` show this certificate, and whatever takes its place there. Raises `OSError` (`ssl.SSLError`)."""
+    context.load_cert_chain(certificate, key)
+    _contexts[context] = certificate, key
+
+
+def renewed(certificate: Path) -> None:
+    """Another certificate lies there: new connections show that. Raises `OSError` (`ssl.SSLError`)."""
+    for context, (path, key) in list(_contexts.items()):
+        if path == certificate:
+            context.load_cert_chain(path, key)
+
+
+def peer_serial(tls: ssl.SSLObject | ssl.SSLSocket) -> str:
+    """The serial number (hex) of the certificate at the other end."""
+    return f"{int(cast(str, (tls.getpeercert() or {}).get('serialNumber', '0')), 16):x}"
 
 
 def peer_name(tls: ssl.SSLObject | ssl.SSLSocket) -> str:
@@ -187,7 +314,7 @@ def _context(protocol: int, ca: Path, certificate: Path, key: Path) -> ssl.SSLCo
     context.verify_mode = ssl.CERT_REQUIRED
     try:
         context.load_verify_locations(ca)
-        context.load_cert_chain(certificate, key)
+        show(context, certificate, key)
     except OSError as error:  # ssl.SSLError is one
         raise OperatorError(
             f"cannot use the certificates {ca}, {certificate}, {key} ({error})", "issue them anew, or restore them"
@@ -199,9 +326,10 @@ def _sign(
     name: str,
     folder_id: str,
     names: tuple[str, ...],
-    key: EllipticCurvePrivateKey,
+    key: EllipticCurvePublicKey,
     issuer_key: EllipticCurvePrivateKey,
     issuer: x509.Certificate | None,
+    days: int,
 ) -> x509.Certificate:
     """A certificate for `key`; the authority's own when `issuer` is None."""
     import datetime
@@ -220,10 +348,10 @@ def _sign(
         x509.CertificateBuilder()
         .subject_name(subject)
         .issuer_name(subject if issuer is None else issuer.subject)
-        .public_key(key.public_key())
+        .public_key(key)
         .serial_number(x509.random_serial_number())
         .not_valid_before(now - datetime.timedelta(days=BACKDATED_DAYS))
-        .not_valid_after(now + datetime.timedelta(days=VALID_DAYS))
+        .not_valid_after(now + datetime.timedelta(days=days))
         .add_extension(x509.BasicConstraints(ca=authority, path_length=0 if authority else None), critical=True)
         .add_extension(
             x509.KeyUsage(
@@ -239,7 +367,7 @@ def _sign(
             ),
             critical=True,
         )
-        .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
+        .add_extension(x509.SubjectKeyIdentifier.from_public_key(key), critical=False)
         .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(issuer_key.public_key()), critical=False)
     )
     if not authority:
@@ -265,10 +393,18 @@ def _general_name(host: str) -> x509.GeneralName:
         raise BadSetting(f"{host!r} is neither an address nor a DNS name", "give one of them") from error
 
 
-def _pem(certificate: x509.Certificate) -> bytes:
+def _pem(
+    value: x509.Certificate | x509.CertificateSigningRequest | x509.CertificateRevocationList,
+) -> bytes:
     from cryptography.hazmat.primitives.serialization import Encoding
 
-    return certificate.public_bytes(Encoding.PEM)
+    return value.public_bytes(Encoding.PEM)
+
+
+def _key_digest(key: EllipticCurvePublicKey) -> str:
+    from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+
+    return hashlib.sha256(key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)).hexdigest()
 
 
 def _key_pem(key: EllipticCurvePrivateKey) -> bytes:

@@ -68,8 +68,8 @@ class PeerNetwork:
         handler: PeerHandler,
         closed: Problem | None = None,
     ) -> None:
-        others = {name: address for name, address in members.items() if name != node}
-        self.doors = Doors(Hello(folder, node, incarnation, rules), others, server, client, peer_name, closed)
+        me = Hello(folder, node, incarnation, rules)
+        self.doors = Doors(me, _others(members, node), server, client, peer_name, closed)
         self.handler = handler
         self.traffic = Traffic()
         self.links: set[Link] = set()
@@ -80,6 +80,7 @@ class PeerNetwork:
         self._heard: dict[str, float] = {}
         self._problems: dict[tuple[str, str], tuple[float, Problem]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
+        self._dialled: dict[str, asyncio.Task[None]] = {}
         self._fetches: dict[bytes, asyncio.Task[None]] = {}
         self._listener: socket.socket | None = None
         self._strangers = 0
@@ -102,9 +103,25 @@ class PeerNetwork:
         control.setblocking(False)
         self._listener = control
         self.spawn(self._accept(control))
+        self._dial_all()
+
+    def change(self, members: Mapping[str, tuple[str, int]], revoked: frozenset[str]) -> None:
+        """Others belong to the cluster now: who does not any more, or came with a revoked certificate, is cut off."""
+        before = self.doors.members
+        self.doors.members = _others(members, self.doors.me.node)
+        self.doors.revoked = revoked
+        for node in [node for node in self._dialled if self.doors.members.get(node) != before.get(node)]:
+            self._dialled.pop(node).cancel()
+        for link in list(self.links):
+            link.check()
+        self._dial_all()
+
+    def _dial_all(self) -> None:
+        if self._listener is None:
+            return  # not before we listen ourselves
         for node in self.doors.members:
-            if self.doors.me.node < node and self.doors.closed is None:
-                self.spawn(self._keep_dialling(node))
+            if self.doors.me.node < node and self.doors.closed is None and node not in self._dialled:
+                self._dialled[node] = self.spawn(self._keep_dialling(node))
 
     async def close(self) -> None:
         """Close every connection and thread. Asks and fetches in flight fail with `PeerGone`."""
@@ -119,11 +136,12 @@ class PeerNetwork:
         await asyncio.gather(*self._fetches.values(), return_exceptions=True)
         await asyncio.to_thread(self._threads.shutdown)
 
-    def spawn(self, work: Coroutine[Any, Any, None]) -> None:
+    def spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         """Run `work` until it ends or we close. What it raises is a bug, shown by the loop's exception handler."""
         task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+        return task
 
     # -------------------------------------------------------------------------------- ports.Peers
 
@@ -235,7 +253,7 @@ class PeerNetwork:
             begun = time.monotonic()
             link = await self._dial(node)
             if link is not None:
-                await link.gone
+                await asyncio.shield(link.gone)  # who no longer dials does not mean that it is gone
                 if link.peer is not None and time.monotonic() - begun > STOOD_SECONDS:
                     failures = 0
             wait = REDIAL_SECONDS[min(failures, len(REDIAL_SECONDS) - 1)]
@@ -283,6 +301,10 @@ class PeerNetwork:
         del self._fetches[digest]
         if not task.cancelled():
             task.exception()  # seen, even if everyone who waited for it is gone
+
+
+def _others(members: Mapping[str, tuple[str, int]], me: str) -> dict[str, tuple[str, int]]:
+    return {name: address for name, address in members.items() if name != me}
 
 
 def _listen(host: str, port: int) -> socket.socket:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 
 import structlog
@@ -14,6 +14,7 @@ from onefold.core.messages import (
     Arrived,
     Ask,
     AskCatalogue,
+    AskCertificates,
     AskStrays,
     BeginAnew,
     Cluster,
@@ -40,7 +41,7 @@ from onefold.core.messages import (
     Wait,
 )
 from onefold.core.model import API, COMMANDS_MAX
-from onefold.errors import PeerError, PeerRefused
+from onefold.errors import NotFound, PeerError, PeerRefused
 from onefold.node.append import Appender, Proposal
 from onefold.node.durable import Keeper
 from onefold.node.fetch import Fetcher
@@ -88,6 +89,7 @@ class Answerer:
         """`reported(peer, report)`: its newest report has come. `moved()`: another node's folder has arrived
         somewhere, or a node is gone. `begin_anew()`: give the catalogue up; raises `PeerRefused`."""
         self._who = who
+        self._members = who.members
         self._ports = ports
         self._elector = elector
         self._appender = appender
@@ -104,6 +106,12 @@ class Answerer:
         self._reported = reported
         self._moved = moved
         self._begin_anew = begin_anew
+        self.certify: Callable[[str, AskCertificates], Awaitable[Message]] | None = None
+        """Signs certificates for a peer, if this node can."""
+
+    def change(self, members: Sequence[str]) -> None:
+        """These are all nodes now."""
+        self._members = tuple(members)
 
     # -------------------------------------------------------------------------------------------- what is told
 
@@ -148,14 +156,18 @@ class Answerer:
                 return Flushed(await self._flusher.flush())
             case MoveLeader(node=node):
                 return await self._move_leader(node)
-            case Confirm():
-                return self._confirm()
+            case Confirm(node=node):
+                return self._confirm() if node in ("", self._who.name) else await self._confirm_at(node)
             case Ask():
                 return await self._cluster()
             case Wait(seconds=seconds):
                 return await self._flusher.wait(seconds)
             case Verify(run=run, repair=repair, known=known):
                 return self._scrubber.verify(run, repair, known)
+            case AskCertificates():
+                if self.certify is None:
+                    raise PeerRefused(f"{self._who.name} signs no certificates", "ask a node that votes")
+                return await self.certify(peer, message)
             case AskStrays() | ReadStray() | RestoreStray() | DropStray():
                 return await self._kept.answer(message)
             case BeginAnew():
@@ -200,6 +212,11 @@ class Answerer:
         self._reporter.change()
         return Confirmed(removals)
 
+    async def _confirm_at(self, node: str) -> Message:
+        if node not in self._who.members:
+            raise NotFound(f"there is no node {node!r}", f"there are {', '.join(self._who.members)}")
+        return await self._ports.peers.ask(node, Confirm(), CLUSTER_SECONDS)
+
     async def _move_leader(self, node: str) -> Message:
         leader = await self._elector.settled(SETTLE_SECONDS)
         if leader == self._who.name:
@@ -217,4 +234,4 @@ class Answerer:
                 answer = await self._ports.peers.ask(own.leader, Ask(), CLUSTER_SECONDS)
                 if isinstance(answer, Cluster):
                     recent = answer.recent
-        return Cluster(own.leader, own.term, (own, *others), self._who.members, recent)
+        return Cluster(own.leader, own.term, (own, *others), self._members, recent)

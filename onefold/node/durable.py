@@ -58,6 +58,8 @@ class Keeper:
         self._packs: dict[bytes, int] = {}
         self._restored: set[bytes] = set()  # pinned, since a term that is not known yet
         self.durable = durable
+        self.eager: Callable[[], bool] = lambda: False
+        """Whether somebody waits for what is in place to be durable: then no quiet is waited for."""
 
     def restore(self, index: int, packs: Iterable[tuple[int, bytes]], is_placed: Callable[[bytes], bool]) -> None:
         """What the store holds from before this start, when `index` is applied: `packs`; what `is_placed`, so that an
@@ -145,7 +147,7 @@ class Keeper:
                 continue
             if index != seen:
                 seen, changed = index, now
-            if now - changed >= QUIET_SECONDS or now - waiting >= WAIT_SECONDS_MAX:
+            if now - changed >= QUIET_SECONDS or now - waiting >= WAIT_SECONDS_MAX or self.eager():
                 # A failure is the node's: what the disk has lost of it, the next sync would not tell.
                 await asyncio.to_thread(self._sync)
                 self.durable = index

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from onefold.core.messages import Flush, Flushed, Message, Refused, Wait
 from onefold.errors import PeerRefused
@@ -45,6 +45,10 @@ class Flusher:
         self._drain = drain
         self._leader = leader
         self._progress = asyncio.Event()
+
+    def change(self, members: Sequence[str]) -> None:
+        """These are all nodes now."""
+        self._members = tuple(members)
 
     def advance(self) -> None:
         """Something that may be waited for has moved on."""

@@ -24,45 +24,49 @@ class Holder:
     def __init__(self, me: str, voters: frozenset[str], peers: Peers, term: Callable[[], int]) -> None:
         """`term()`: the newest term that this node knows, 0 for none."""
         self._me = me
-        self._others = sorted(voters - {me})
-        self._own_counts = me in voters
-        self._majority = len(voters) // 2 + 1
         self._peers = peers
         self._term = term
+        self.change(voters)
+
+    def change(self, voters: frozenset[str]) -> None:
+        """These are the voters from now on; what is being held is held by a majority of those before."""
+        self._others = sorted(voters - {self._me})
+        self._own_counts = self._me in voters
+        self._majority = len(voters) // 2 + 1
 
     async def hold(self, digest: bytes, size: int, data: bytes | None, make_own: Callable[[], Awaitable[None]]) -> None:
         """Returns once a majority holds it. `make_own` makes this node's own object durable.
 
         Raises `PeerGone` when a majority cannot be had now; trying again is safe.
         """
+        others, own_counts, majority = self._others, self._own_counts, self._majority
         connected = self._peers.connected()
         asked = [
             asyncio.create_task(self._ask(node, Hold(digest, size, data, (self._me,), self._term())))
-            for node in self._others
+            for node in others
             if node in connected
         ]
         for each in asked:
             each.add_done_callback(_heard)  # also those that nobody waits for any more
         held = 0
-        if len(asked) < self._majority and self._own_counts:
+        if len(asked) < majority and own_counts:
             await make_own()
             held += 1
         failed: list[PeerError] = []
         for answer in asyncio.as_completed(asked):
-            if held >= self._majority:
+            if held >= majority:
                 break
             try:
                 await answer
                 held += 1
             except PeerError as error:
                 failed.append(error)
-                if self._own_counts and len(failed) == 1 and len(asked) >= self._majority:
+                if own_counts and len(failed) == 1 and len(asked) >= majority:
                     await make_own()
                     held += 1
-        if held < self._majority:
+        if held < majority:
             raise PeerGone(
-                f"only {held} of the {self._majority} voters needed hold new content"
-                + (f" ({failed[0]})" if failed else ""),
+                f"only {held} of the {majority} voters needed hold new content" + (f" ({failed[0]})" if failed else ""),
                 "start the other nodes; it is proposed as soon as a majority is there",
             )
 

@@ -58,6 +58,10 @@ class Kept:
         self._writer = writer
         self._changed = changed
 
+    def change(self, members: tuple[str, ...]) -> None:
+        """These are all nodes now."""
+        self._members = members
+
     # -------------------------------------------------------------------------------------------- of the cluster
 
     async def everywhere(self) -> tuple[list[StraysTold], list[str]]:
@@ -102,7 +106,7 @@ class Kept:
 
     async def _ask(self, node: str, message: Message, seconds: float) -> Message:
         if node not in self._members:
-            raise NotFound(f"there is no node {node}", "see `onefold members`")
+            raise NotFound(f"there is no node {node}", "see `onefold status`")
         answer = await self._peers.ask(node, message, seconds)
         if isinstance(answer, Denied):
             raise _DENIED.get(answer.error, InTheWay)(answer.what, answer.fix)

@@ -83,6 +83,11 @@ class Elector:
         self.active = 0
         """The term that this node leads and appends in; 0 when it does not, or has not caught up yet."""
 
+    def change(self, voters: Sequence[str]) -> None:
+        """These are the voters now, in the order in which they take over."""
+        self._voters = tuple(voters)
+        self._wake.set()
+
     def wake(self) -> None:
         """A connection came or went: look at once whether the leader is gone."""
         self._wake.set()
@@ -192,7 +197,8 @@ class Elector:
 
     async def _consider(self) -> None:
         leader = self.leader
-        starting = not self._preferred and self._clock.now() - self._started < START_SECONDS
+        others = len(self._voters) > 1
+        starting = others and not self._preferred and self._clock.now() - self._started < START_SECONDS
         if leader is not None:
             if not self._gone(leader.node) or (starting and self._heard(leader.node) is None):
                 return

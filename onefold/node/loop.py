@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine, Iterable
+from collections.abc import Callable, Coroutine, Iterable
 from typing import Any
 
+import msgspec
 import structlog
 
 from onefold.core.catalogue import Catalogue
@@ -76,10 +77,12 @@ class Node:
         self._stopping = False
         self._unplaced: Iterable[Id] = ()
         self.changes = Changes(catalogue.index)
+        self.problem_sources: list[Callable[[], list[Problem]]] = []
+        """What else may be wrong with this node, beside its stations."""
         self.trust = Trust(who.name, who.voters, ports.base, lambda: catalogue.index)
         self._group = asyncio.TaskGroup()
         voters = frozenset(who.voters)
-        holder = Holder(who.name, voters, ports.peers, lambda: self.elector.term)
+        self._holder = holder = Holder(who.name, voters, ports.peers, lambda: self.elector.term)
         self.appender = Appender(ports.log, holder, ports.objects, self._expect, self._committed)
         self.applier = Applier(
             ports.log,
@@ -304,6 +307,24 @@ class Node:
         self.elector.stand_down()
         await self.catch_up.run()
         raise Renewed
+
+    def change(self, voters: tuple[str, ...], members: tuple[str, ...]) -> None:
+        """Others belong to the cluster now, or vote. Whom this node may talk to is the `Peers`' to know."""
+        if (voters, members) == (self.who.voters, self.who.members):
+            return
+        log.info("members", voters=",".join(voters), members=",".join(members))
+        gone = set(self.who.members) - set(members)
+        self.who = msgspec.structs.replace(self.who, voters=voters, members=members)
+        self.trust.change(voters, gone)
+        self._holder.change(frozenset(voters))
+        self.elector.change(voters)
+        self.flusher.change(members)
+        self.answerer.change(members)
+        self.kept.change(members)
+        self.large.term_changed()  # what is held for later is held by a majority of those who voted before
+        self._take_stand()
+        self._moved()
+        self.reporter.change()
 
     async def stop(self) -> None:
         """Before the end of `run`: propose what is written, and let another lead. Bounded in time."""
@@ -550,6 +571,16 @@ class Node:
 
     # -------------------------------------------------------------------------------------------- reports
 
+    def durable(self) -> dict[str, int]:
+        """How far each node's folder is on its disk, of those that have told."""
+        known = {report.node: report.durable for report in self.reporter.reports.values()}
+        return known | {self.who.name: self.keeper.durable}
+
+    @property
+    def index(self) -> int:
+        """The newest index that this node has applied."""
+        return self._catalogue.index
+
     def _durable_of_voters(self) -> list[int]:
         known = [r.durable for r in self.reporter.reports.values() if r.node in self.who.voters]
         return [*known, self.keeper.durable] if self.who.name in self.who.voters else known
@@ -615,6 +646,7 @@ class Node:
         found += [*self.proposer.problems(), *self.large.problems(), *self.appender.problems()]
         found += [*self.catch_up.problems(), *self.fetcher.problems(), *self.placer.problems()]
         found += [*self.scrubber.problems(), *self.hooks.problems()]
+        found += [problem for source in self.problem_sources for problem in source()]
         return brief([*self.trust.problems(), *found])
 
     def _distrust(self) -> str:

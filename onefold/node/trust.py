@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import structlog
 
@@ -28,6 +28,12 @@ class Trust:
         self._damaged = False
         self.quorum = Quorum(me, voters)
         self.standing = Standing.SOUND
+
+    def change(self, voters: Sequence[str], gone: Iterable[str]) -> None:
+        """These are the voters now; `gone`: who is no node of ours any more. `review` says what follows."""
+        self.quorum.change(voters)
+        for node in gone:
+            self.quorum.forget(node)
 
     def review(self) -> bool:
         """Take into account what was heard since; whether `standing` is another one now."""

@@ -4,6 +4,7 @@ import { count, delay, fromNs, h, named, size, time } from "./dom.js";
 import { attempt } from "./notices.js";
 
 const PAGE = 200;
+const CHANGES_MAX = 1000; // that the API tells at once
 const WORDS = {
   seed: "took in the first leader's folder",
 };
@@ -53,7 +54,7 @@ export function historyTable(changes, withPath) {
 export function changesView(app, signal) {
   const list = h("div", { class: "card flush" });
   const note = h("p", { class: "quiet" });
-  const more = h("button", { type: "button", onclick: () => show(limit + PAGE) }, "Show more");
+  const more = h("button", { type: "button", onclick: () => show(Math.min(limit + PAGE, CHANGES_MAX)) }, "Show more");
   let limit = PAGE;
   let due = 0;
   const show = (wanted) =>
@@ -62,7 +63,7 @@ export function changesView(app, signal) {
       const { changes } = await app.api.get(`history?limit=${limit}`, signal);
       list.replaceChildren(changes.length ? historyTable(changes, true) : h("p", { class: "empty" }, "Nothing has changed yet."));
       note.textContent = changes.length ? `The newest ${count(changes.length, "change")}, newest first.` : "";
-      more.hidden = changes.length < limit;
+      more.hidden = changes.length < limit || limit >= CHANGES_MAX;
     });
   const soon = () => {
     clearTimeout(due);

@@ -6,18 +6,26 @@ import { attempt, done } from "./notices.js";
 import { childOf, encoded, lastOf, parentOf, shown, wrongName } from "./paths.js";
 import { preview } from "./preview.js";
 
-/** @typedef {{id: string, node: string, path: string, href: string, size: number, kept_at: number}} Stray */
+const ICONS = { directory: "folder", file: "file", symlink: "link" };
+
+/**
+ * @typedef {{id: string, node: string, path: string, href: string, kind: string, size: number, kept_at: number,
+ *   reason: string}} Stray
+ */
 
 /** @param {import("./app.js").App} app @param {AbortSignal} signal */
 export function straysView(app, signal) {
   const list = h("div", { class: "card flush" });
   const missing = h("p", { class: "notice", hidden: true });
+  const omitted = h("p", { class: "quiet", hidden: true });
   let known = -1;
   const load = () =>
     attempt(async () => {
       const told = await app.api.get("strays", signal);
       missing.hidden = !told.missing.length;
       missing.textContent = `${told.missing.join(", ")} did not answer: what was kept aside there is not in this list.`;
+      omitted.hidden = !told.omitted;
+      omitted.textContent = `And ${told.omitted} older ones: restore or drop some of these, then they appear.`;
       list.replaceChildren(told.strays.length ? table(app, told.strays, load) : h("p", { class: "empty" }, "Nothing is kept aside."));
     });
   const counted = () => {
@@ -29,7 +37,7 @@ export function straysView(app, signal) {
   app.model.addEventListener("reset", load, { signal });
   const intro =
     "When a change cannot be replicated (an edit on a node that does not lead, or what a disk damaged), its bytes are kept aside on that node, so that nothing is lost.";
-  const element = h("div", {}, h("h1", { tabindex: "-1" }, "Kept aside"), h("p", { class: "quiet lead" }, intro), missing, list);
+  const element = h("div", {}, h("h1", { tabindex: "-1" }, "Kept aside"), h("p", { class: "quiet lead" }, intro), missing, list, omitted);
   counted();
   return { title: "Kept aside", element };
 }
@@ -45,7 +53,7 @@ function table(app, strays, load) {
       h(
         "td",
         { class: "what" },
-        h("button", { type: "button", class: "as-link", onclick: () => look(app, stray, load) }, icon("file"), named(stray.path)),
+        h("button", { type: "button", class: "as-link", onclick: () => look(app, stray, load) }, icon(ICONS[stray.kind]), named(stray.path)),
         h("span", { class: "under quiet" }, `${stray.node}, ${size(stray.size)}, `, time(keptAt(stray))),
       ),
       h("td", { class: "node-name" }, stray.node),
@@ -80,7 +88,7 @@ function contentOf(stray) {
 
 /** Unix milliseconds. @param {Stray} stray */
 function keptAt(stray) {
-  return typeof stray.kept_at === "string" ? Date.parse(stray.kept_at) : stray.kept_at * 1000;
+  return stray.kept_at * 1000;
 }
 
 /** A look into it, with what can be done. */
@@ -93,7 +101,7 @@ function look(app, stray, load) {
   const element = dialog(
     stray.path,
     { class: "viewer" },
-    h("p", { class: "quiet" }, `Kept aside on ${stray.node}.`),
+    h("p", { class: "quiet" }, `Kept aside on ${stray.node}`, stray.reason ? `: ${stray.reason}` : ""),
     content,
     h(
       "div",
@@ -104,7 +112,11 @@ function look(app, stray, load) {
     ),
   );
   element.addEventListener("close", () => ended.abort());
-  attempt(async () => content.replaceChildren(await preview(app.api, contentOf(stray), stray.size, stray.path, ended.signal)));
+  if (stray.kind === "file") {
+    attempt(async () => content.replaceChildren(await preview(app.api, contentOf(stray), stray.size, stray.path, ended.signal)));
+  } else {
+    content.replaceChildren(h("p", { class: "quiet" }, stray.kind === "directory" ? "A folder." : "A symbolic link."));
+  }
 }
 
 /** @param {Stray} stray @returns {Promise<boolean>} */

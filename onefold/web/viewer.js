@@ -87,8 +87,7 @@ function facts(entry) {
   return h("dl", { class: "facts-list" }, ...pairs.filter(Boolean).map(([term, value]) => h("div", {}, h("dt", {}, term), h("dd", {}, value))));
 }
 
-/** As `ls -l` shows them. @param {number|string} told a number, or its octal digits */
-function permissions(told) {
-  const mode = typeof told === "string" ? Number.parseInt(told, 8) : told;
+/** As `ls -l` shows them. @param {number} mode */
+function permissions(mode) {
   return [6, 3, 0].map((shift) => ["r", "w", "x"].map((letter, at) => ((mode >> shift) & (4 >> at) ? letter : "-")).join("")).join("");
 }

@@ -53,6 +53,7 @@ def go(page: Browser, address: str) -> None:
     page.run("location.hash = arguments[0]", address)
 
 
+@pytest.mark.slow
 def test_a_file_is_uploaded_by_the_button(page: Browser, site: Site, here: str, tmp_path: Path) -> None:
     file = tmp_path / "hello.txt"
     file.write_text("hi\n")
@@ -95,6 +96,7 @@ def test_what_is_there_is_never_replaced_unasked(page: Browser, site: Site, here
     assert content(site, f"{here}/a.txt") == b"newest"
 
 
+@pytest.mark.slow
 def test_one_answer_may_count_for_all_names_that_are_taken(page: Browser, site: Site, here: str) -> None:
     taken = {f"{number}.txt": b"new" for number in range(4)}
     for name in taken:
@@ -109,6 +111,7 @@ def test_one_answer_may_count_for_all_names_that_are_taken(page: Browser, site: 
     assert {content(site, f"{here}/{name}") for name in taken} == {b"new"}
 
 
+@pytest.mark.slow
 def test_text_and_pictures_are_shown_and_other_bytes_as_bytes(page: Browser, site: Site, here: str) -> None:
     put(site, f"{here}/notes.txt", "Grüße\n".encode() * 3)
     put(site, f"{here}/picture", png(30, 20))
@@ -125,12 +128,14 @@ def test_text_and_pictures_are_shown_and_other_bytes_as_bytes(page: Browser, sit
     page.see(VIEWER, "This file is empty.")
 
 
+@pytest.mark.slow
 def test_a_long_text_is_cut_and_says_so(page: Browser, site: Site, here: str) -> None:
     put(site, f"{here}/long.log", "naïve line\n".encode() * 40_000)
     go(page, f"#file/{here}/long.log")
     page.see(VIEWER, "The first 128 KiB of 469 KiB.")
 
 
+@pytest.mark.slow
 def test_a_file_is_renamed_and_moved(page: Browser, site: Site, here: str) -> None:
     put(site, f"{here}/old.txt", b"x")
     site.api.put(f"/v1/directories/{here}/deeper").raise_for_status()
@@ -145,6 +150,7 @@ def test_a_file_is_renamed_and_moved(page: Browser, site: Site, here: str) -> No
     assert content(site, f"{here}/deeper/new%20name.txt") == b"x"
 
 
+@pytest.mark.slow
 def test_a_name_that_cannot_be_is_refused_before_it_is_sent(page: Browser, site: Site, here: str) -> None:
     go(page, f"#files/{here}")
     page.press("New folder")
@@ -158,6 +164,7 @@ def test_a_name_that_cannot_be_is_refused_before_it_is_sent(page: Browser, site:
     page.see(LIST, "a folder")
 
 
+@pytest.mark.slow
 def test_deleting_asks_and_says_what_goes(page: Browser, site: Site, here: str) -> None:
     put(site, f"{here}/sub/x.txt", b"x")
     go(page, f"#files/{here}")
@@ -181,6 +188,7 @@ def test_deleting_what_somebody_changed_meanwhile_deletes_nothing(page: Browser,
     assert content(site, f"{here}/a.txt") == b"two"
 
 
+@pytest.mark.slow
 def test_the_history_of_a_file_is_told(page: Browser, site: Site, here: str) -> None:
     for version in (b"1", b"22", b"333"):
         put(site, f"{here}/a.txt", version)
@@ -193,6 +201,7 @@ def test_the_history_of_a_file_is_told(page: Browser, site: Site, here: str) -> 
     page.see(".history .wide", f"{here}/a.txt")
 
 
+@pytest.mark.slow
 def test_a_download_has_the_bytes_of_the_file(page: Browser, site: Site, here: str) -> None:
     data = bytes(range(256)) * 3000
     put(site, f"{here}/data.bin", data)
@@ -224,6 +233,7 @@ def test_what_others_change_appears_by_itself(page: Browser, running: Demo, here
     page.see(".changes li .delay", "ms")
 
 
+@pytest.mark.slow
 def test_a_name_that_is_no_text_can_be_seen_renamed_and_removed(
     page: Browser, site: Site, running: Demo, here: str
 ) -> None:
@@ -278,6 +288,7 @@ def test_everything_is_done_with_the_keyboard_alone(page: Browser, site: Site, h
     page.until(lambda: site.api.get(f"/v1/list/{here}/folder").status_code == 200, "the folder")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("theme", ["light", "dark"])
 @pytest.mark.parametrize("size", ["phone", "desktop"])
 def test_everybody_can_use_the_files(page: Browser, site: Site, here: str, theme: str, size: str) -> None:

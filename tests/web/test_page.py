@@ -82,6 +82,7 @@ def test_the_leader_is_moved_by_a_button_that_asks_first(page: Browser) -> None:
         page.see(".facts", f"{name} leads")
 
 
+@pytest.mark.slow
 def test_a_node_that_is_away_is_told_in_plain_words(page: Browser, running: Demo) -> None:
     running.stop_node("node3")
     try:
@@ -92,6 +93,7 @@ def test_a_node_that_is_away_is_told_in_plain_words(page: Browser, running: Demo
     page.see("h1", "All 3 nodes are identical.")
 
 
+@pytest.mark.slow
 def test_light_and_dark_follow_the_system_and_the_switch(page: Browser) -> None:
     paper = "return getComputedStyle(document.body).backgroundColor"
     light = page.run(paper)

@@ -36,6 +36,7 @@ def test_an_edit_on_a_node_that_does_not_lead_is_seen_and_restored(
     assert [(folder / stray).read_text() for folder in running.folders()] == ["edited on node3\n"] * 3
 
 
+@pytest.mark.slow
 def test_it_is_restored_under_another_name(page: Browser, running: Demo, stray: str) -> None:
     page.run("location.hash = '#strays'")
     page.see(TABLE, stray)
@@ -47,6 +48,7 @@ def test_it_is_restored_under_another_name(page: Browser, running: Demo, stray: 
     assert (running.folder("node2") / "both.txt").read_text() == "edited on node3\n"
 
 
+@pytest.mark.slow
 def test_it_is_dropped_only_after_a_question(page: Browser, running: Demo, stray: str) -> None:
     page.run("location.hash = '#strays'")
     page.see(TABLE, stray)
@@ -60,6 +62,7 @@ def test_it_is_dropped_only_after_a_question(page: Browser, running: Demo, stray
     assert (running.folder("node1") / stray).read_text() == "committed\n"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("theme", ["light", "dark"])
 def test_everybody_can_use_what_is_kept_aside(page: Browser, stray: str, theme: str) -> None:
     page.prefer(prefers_color_scheme=theme)

@@ -1,0 +1,121 @@
+"""A node that joins, seen from the one that it asks: its invitation, its certificates, its place in the roster.
+
+    checked → certificates signed → the roster replaced → answered
+
+Nothing is promised before the roster has it. What was signed for a replacement that another one forestalled goes into
+the next attempt; what a crash leaves was handed to nobody. An answer that is lost is given again to the same key.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from onefold.config import ADMIN, Config, parse_address
+from onefold.core import members
+from onefold.core.roster import Roster, RosterMember
+from onefold.edge.tls import CA, CA_KEY
+from onefold.errors import BadSetting, OperatorError, UserError
+from onefold.ports import RosterStore
+from onefold.roster import new_secret
+from onefold.sign import Made, Wanted, sign
+
+ATTEMPTS = 10
+AUTHORITY = "authority"
+"""In the state directory: the cluster's authority, on every node that is meant to vote."""
+EQUAL = ("writers", "small_bytes_max", "scrub_days")
+"""Settings that a new node takes over from the one that it asks."""
+
+
+class Join(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A node that wants to join: its `address` (host:port, the first of its ports), that of its `api` ("": none), and
+    its requests for certificates (PEM), one for itself and one for the command line beside it."""
+
+    name: str
+    address: str
+    request: str
+    admin_request: str
+    api: str = ""
+
+
+class Joined(msgspec.Struct, frozen=True):
+    """All that it needs. `authority_key` is for those who are meant to vote: each of them can sign, so that none must
+    live for that. `token` is for the command line on that machine."""
+
+    folder_id: str
+    settings: dict[str, Any]
+    ca: str
+    certificate: str
+    admin_certificate: str
+    authority_key: str
+    token: str
+    roster: Roster
+
+
+async def welcome(config: Config, rosters: RosterStore, secret: str, join: Join, now: float) -> Joined:
+    """Let a node in. Raises `UserError` when it may not join so, `OperatorError` when it cannot be done here."""
+    authority = config.state / AUTHORITY
+    ca, key = _read(authority / CA), _read(authority / CA_KEY)
+    address = parse_address(join.address)
+    if address is None:
+        raise BadSetting(f"{join.address!r} is no address", 'give "host:port", as in 10.0.0.2:7400')
+    api = parse_address(join.api) if join.api else None
+    hosts = tuple(dict.fromkeys(each.host for each in (address, api) if each is not None))
+    standing = await rosters.read()
+    if not members.is_invited(standing.roster, secret, now):
+        raise UserError("this invitation is not known here, was used, or has expired", "get another: onefold invite")
+    members.check_name(join.name)
+    wanted = (Wanted(join.name, hosts, join.request), Wanted(ADMIN, (), join.admin_request))
+    node, admin = await sign(authority, config.folder_id, wanted)
+    mine = RosterMember(
+        join.name, str(address), serials=(node.serial, admin.serial), api=str(api) if api else "", key=node.key
+    )
+    token = new_secret()
+    for _ in range(ATTEMPTS):
+        redeemed, member = members.redeem(standing.roster, secret, mine, now)
+        roster = members.with_machine_token(redeemed, join.name, token)
+        if await rosters.replace(roster, standing.revision):
+            settings = {name: getattr(config, name) for name in EQUAL}
+            return Joined(
+                config.folder_id,
+                settings,
+                ca,
+                node.certificate,
+                admin.certificate,
+                key if member.voter else "",
+                token,
+                # Tokens and invitations are told by the cluster itself, to whom its certificate lets in.
+                Roster(members=roster.members, revoked=roster.revoked),
+            )
+        standing = await rosters.read()
+    raise OperatorError("the roster changes too often just now", "ask again in a moment")
+
+
+async def renew(config: Config, rosters: RosterStore, name: str, request: str, admin_request: str) -> tuple[Made, Made]:
+    """New certificates for the member `name`. Raises `UserError` when it is none, `OperatorError` when that cannot be
+    done here."""
+    authority = config.state / AUTHORITY
+    standing = await rosters.read()
+    member = members.member_of(standing.roster, name)
+    places = (parse_address(each) for each in (member.address, member.api) if each)
+    hosts = tuple(dict.fromkeys(place.host for place in places if place is not None))
+    wanted = (Wanted(name, hosts, request), Wanted(ADMIN, (), admin_request))
+    node, admin = await sign(authority, config.folder_id, wanted)
+    for _ in range(ATTEMPTS):
+        roster = members.with_serials(standing.roster, name, (node.serial, admin.serial))
+        if await rosters.replace(roster, standing.revision):
+            return node, admin
+        standing = await rosters.read()
+    raise OperatorError("the roster changes too often just now", "ask again in a moment")
+
+
+def _read(file: Path) -> str:
+    try:
+        return file.read_text()
+    except OSError as error:
+        raise OperatorError(
+            f"this node cannot sign certificates: it does not hold the cluster's authority ({error.strerror})",
+            "ask a node that votes",
+        ) from error
