@@ -25,6 +25,8 @@ service_app = typer.Typer(help="A node as a service of systemd.", no_args_is_hel
 app.add_typer(demo_app, name="demo")
 app.add_typer(config_app, name="config")
 app.add_typer(leader_app, name="leader")
+strays_app = typer.Typer(help="What was kept aside rather than lost, on all nodes.", no_args_is_help=True)
+app.add_typer(strays_app, name="strays")
 app.add_typer(service_app, name="service")
 
 COMPLETING = "_ONEFOLD_COMPLETE"
@@ -42,6 +44,14 @@ MaybeSettings = Annotated[
     typer.Option("--config", metavar="FILE", help="A node's settings. [default: see docs/commands.md]"),
 ]
 NodeName = Annotated[str, typer.Argument(metavar="NODE", help="The node's name.")]
+FolderPath = Annotated[str, typer.Argument(metavar="PATH", help="A path in the folder.")]
+MaybePath = Annotated[Optional[str], typer.Argument(metavar="PATH", help="A path in the folder. [default: all]")]  # noqa: UP045
+StrayName = Annotated[str, typer.Argument(metavar="NODE/ID", help="As `onefold strays list` names it.")]
+Json = Annotated[bool, typer.Option("--json", help="For programs.")]
+IfMatch = Annotated[
+    Optional[str],  # noqa: UP045
+    typer.Option("--if-match", metavar="DIGEST", help="Only over that content; `*`: only over what is there."),
+]
 Seconds = Annotated[float, typer.Option("--timeout", metavar="SECONDS", min=0.0, help="How long to wait.")]
 
 
@@ -336,6 +346,133 @@ def completion(
     from onefold.completion import script
 
     typer.echo(script(shell))
+
+
+@app.command()
+def ls(
+    path: Annotated[str, typer.Argument(metavar="PATH", help="A directory. [default: the folder itself]")] = "",
+    long: Annotated[bool, typer.Option("--long", "-l", help="With mode, size and time.")] = False,
+    as_json: Json = False,
+    data: Data = DATA,
+    config: MaybeSettings = None,
+) -> None:
+    """List what is committed in a directory; it may not stand in every folder yet."""
+    from onefold import cli_files
+    from onefold.find import find
+
+    cli_files.ls(find(config, data), path.strip("/"), long, as_json)
+
+
+@app.command()
+def cat(path: FolderPath, data: Data = DATA, config: MaybeSettings = None) -> None:
+    """Write a file's committed content to standard output."""
+    from onefold import cli_files
+    from onefold.find import find
+
+    cli_files.cat(find(config, data), path)
+
+
+@app.command()
+def put(
+    file: Annotated[str, typer.Argument(metavar="FILE", help="A file of this machine, or - for standard input.")],
+    path: Annotated[str, typer.Argument(metavar="PATH", help="Where to. A directory when it ends with a slash.")],
+    if_match: IfMatch = None,
+    if_absent: Annotated[bool, typer.Option("--if-absent", help="Only where nothing is.")] = False,
+    mode: Annotated[Optional[str], typer.Option("--mode", metavar="MODE", help="As for chmod.")] = None,  # noqa: UP045
+    as_json: Json = False,
+    data: Data = DATA,
+    config: MaybeSettings = None,
+) -> None:
+    """Write FILE into the folder; returns once it is committed. Missing directories are made."""
+    from onefold import cli_files
+    from onefold.find import find
+
+    cli_files.put(find(config, data), file, path, if_match, if_absent, mode, as_json)
+
+
+@app.command()
+def rm(
+    path: FolderPath,
+    recursive: Annotated[bool, typer.Option("--recursive", "-r", help="With all that is in it.")] = False,
+    if_match: IfMatch = None,
+    data: Data = DATA,
+    config: MaybeSettings = None,
+) -> None:
+    """Remove a file, symbolic link or directory, everywhere."""
+    from onefold import cli_files
+    from onefold.find import find
+
+    cli_files.rm(find(config, data), path, recursive, if_match)
+
+
+@app.command()
+def mv(
+    source: Annotated[str, typer.Argument(metavar="FROM", help="A path in the folder.")],
+    to: Annotated[str, typer.Argument(metavar="TO", help="Where to. A directory when it ends with a slash.")],
+    data: Data = DATA,
+    config: MaybeSettings = None,
+) -> None:
+    """Give a file or directory another path; nothing may be there."""
+    from onefold import cli_files
+    from onefold.find import find
+
+    cli_files.mv(find(config, data), source, to)
+
+
+@app.command()
+def history(
+    path: MaybePath = None,
+    limit: Annotated[int, typer.Option("--limit", metavar="N", min=1, max=1000, help="At most so many.")] = 20,
+    as_json: Json = False,
+    data: Data = DATA,
+    config: MaybeSettings = None,
+) -> None:
+    """Show what became of PATH, under whichever names, or the newest changes; newest first."""
+    from onefold import cli_files
+    from onefold.find import find
+
+    cli_files.history(find(config, data), path, limit, as_json)
+
+
+@strays_app.command("list")
+def strays_list(as_json: Json = False, data: Data = DATA, config: MaybeSettings = None) -> None:
+    """List what was kept aside, newest first."""
+    from onefold import cli_files
+    from onefold.find import find
+
+    cli_files.strays(find(config, data), as_json)
+
+
+@strays_app.command("show")
+def strays_show(stray: StrayName, data: Data = DATA, config: MaybeSettings = None) -> None:
+    """Write a stray's content to standard output."""
+    from onefold import cli_files
+    from onefold.find import find
+
+    cli_files.stray_show(find(config, data), stray)
+
+
+@strays_app.command("restore")
+def strays_restore(
+    stray: StrayName,
+    to: Annotated[Optional[str], typer.Option("--to", metavar="PATH", help="Elsewhere than where it stood.")] = None,  # noqa: UP045
+    data: Data = DATA,
+    config: MaybeSettings = None,
+) -> None:
+    """Write a stray to where it stood, over what is there, or elsewhere; it is no stray then."""
+    from onefold import cli_files
+    from onefold.find import find
+
+    cli_files.stray_restore(find(config, data), stray, to)
+
+
+@strays_app.command("drop")
+def strays_drop(stray: StrayName, data: Data = DATA, config: MaybeSettings = None) -> None:
+    """Remove a stray for ever."""
+    from onefold import cli_files
+    from onefold.find import find
+
+    cli_files.stray_drop(find(config, data), stray)
 
 
 def main() -> None:

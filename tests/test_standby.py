@@ -25,6 +25,7 @@ from onefold.core.wire import RULES
 from onefold.edge.tls import client_context, peer_name, server_context
 from onefold.edge.transfer import PeerNetwork
 from onefold.errors import Bug, DiskTrouble, OperatorError, PeerAway
+from onefold.pulse import Pulse
 from onefold.standby import Contexts, stand_by, whats_wrong
 
 FULL = Problem("the disk is full", "", "free space")
@@ -33,8 +34,8 @@ FULL = Problem("the disk is full", "", "free space")
 @pytest.fixture
 def two(tmp_path: Path) -> tuple[Config, Config]:
     """The settings of two members, with their certificates; each has its folder."""
-    found = [free_port() for _ in range(4)]  # of each, it and the next one; a member has four
-    ports = {"a": found[0], "b": found[2]}
+    found = [free_port() for _ in range(6)]  # of each, it and the next one; a member has five
+    ports = {"a": found[0], "b": found[3]}
     authority = open_authority(tmp_path / "authority")
     configs = []
     for name in "ab":
@@ -240,7 +241,7 @@ def test_a_node_that_was_in_trouble_stands_by_and_begins_anew_until_it_ends(
     )
     lives = iter([(False, full), (True, None), (False, failed), (False, full), (False, None)])
 
-    def live(_: Config, __: Contexts, suspicious: bool) -> tuple[bool, DiskTrouble | None]:
+    def live(_: Config, __: Contexts, suspicious: bool, pulse: Pulse) -> tuple[bool, DiskTrouble | None]:
         told.append(suspicious)
         return next(lives)
 

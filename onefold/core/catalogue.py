@@ -237,7 +237,9 @@ class _Step:
 
     def _reject(self, put: Put, v: Version, reason: str, parent: Id, stem: bytes) -> Outcome:
         """Refuse `put`; what it brings goes to a conflict copy in directory `parent`, called after `stem`."""
-        if self._answered or (not put.content and put.id != NEW):
+        if self._answered:
+            return Outcome(False, NEW, reason)
+        if not put.content and put.id != NEW:
             return Outcome(False, NEW, reason)
         again = 0
         while self.rows.child(parent, name := conflict_name(stem, self._node, v, again)) is not None:

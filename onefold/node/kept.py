@@ -102,7 +102,7 @@ class Kept:
 
     async def _ask(self, node: str, message: Message, seconds: float) -> Message:
         if node not in self._members:
-            raise NotFound(f"there is no node {node}", "see `onefold members`")
+            raise NotFound(f"there is no node {node}", "see `onefold status`")
         answer = await self._peers.ask(node, message, seconds)
         if isinstance(answer, Denied):
             raise _DENIED.get(answer.error, InTheWay)(answer.what, answer.fix)

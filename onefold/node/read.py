@@ -16,8 +16,8 @@ from blake3 import blake3
 from onefold import linux
 from onefold.core import wire
 from onefold.core.history import Record
-from onefold.core.model import ROOT, Id, Kind, Row, Stat
-from onefold.core.paths import ROOT_PATH, RelPath, show
+from onefold.core.model import Kind, Row, Stat
+from onefold.core.paths import RelPath, show
 from onefold.core.request import lookup
 from onefold.errors import NotFound, PeerError, Unavailable
 from onefold.node.apply import Applier
@@ -134,17 +134,6 @@ class Reader:
         if row.kind is not Kind.DIRECTORY:
             raise NotFound(f"{show(path)} is no directory", "list the directory that it is in")
         return self._catalogue.children_after(row.id, after, limit)
-
-    def path(self, id: Id) -> RelPath | None:
-        """Where `id` is; None when it is nowhere (any more)."""
-        names: list[bytes] = []
-        while id != ROOT:
-            row = self._catalogue.get(id)
-            if row is None:
-                return None
-            names.append(row.name)
-            id = row.parent
-        return RelPath(b"/".join(reversed(names))) if names else ROOT_PATH
 
     def history(self, before: int, limit: int) -> Sequence[Record]:
         """The newest `limit` changes with versions before `before`, newest first."""
