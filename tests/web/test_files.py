@@ -194,6 +194,8 @@ def test_the_history_of_a_file_is_told(page: Browser, site: Site, here: str) -> 
         put(site, f"{here}/a.txt", version)
     go(page, f"#file/{here}/a.txt")
     page.see(f"{VIEWER} .history", "created")
+    newest = page.all(f"{VIEWER} .history td")[0].text
+    page.see(f"{VIEWER} .facts-list", f"Since change\n{newest}")
     verbs = [each.text for each in page.all(f"{VIEWER} .history .verb")]
     assert verbs == ["edited", "edited", "created"]
     page.keys(Keys.ESCAPE)
