@@ -16,6 +16,7 @@ from onefold.api import cluster, events, files, health, members, metrics, openap
 from onefold.api.connection import HEADERS_BYTES_MAX
 from onefold.api.gate import Gate
 from onefold.api.operation import Operation
+from onefold.api.parameters import check_query
 from onefold.api.problem import ApiError, api_error, http_error, onefold_error, respond, unforeseen
 from onefold.api.requests import Counted, note_operation
 from onefold.api.service import Service
@@ -74,6 +75,7 @@ def _guarded(
         note_operation(request.scope, operation.path)
         if operation.role is not None:
             gate.check(request, service.roster(), operation.role)
+        check_query(request, operation)
         return await operation.handle(service, request)
 
     return endpoint

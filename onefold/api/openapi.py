@@ -110,6 +110,7 @@ def _responses(of: Operation, by_type: dict[Any, dict[str, Any]]) -> dict[str, A
     told = dict(of.statuses)
     if of.role is not None:
         told = dict(OF_TOKENS) | told
+    told.setdefault(400, "a path or parameter is not as it must be, or there is none of that name")
     if of.body not in (None, bytes):
         told |= {400: "the body is not as it must be", 413: "the body is too long"}
     if of.answer is not None:

@@ -61,3 +61,10 @@ def test_the_status_that_is_told_is_the_one_described() -> None:
 def test_errors_are_as_described(asking: httpx.Client, path: str) -> None:
     answer = asking.get(path)
     assert msgspec.json.decode(answer.content, type=ApiProblem).status == answer.status_code >= 400
+
+
+def test_a_parameter_that_is_misspelt_is_not_passed_over(asking: httpx.Client) -> None:
+    answer = asking.delete("/v1/files/nothing?recursiv=true")
+    assert (answer.status_code, answer.json()["fix"]) == (400, "did you mean recursive?")
+    assert asking.get("/v1/status?x=1").json()["fix"] == "there are: none"
+    assert asking.get("/v1/list/?limit=1&limit=2").status_code == 400
