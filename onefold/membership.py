@@ -22,7 +22,8 @@ from onefold.edge.tls import CA_KEY, renewed
 from onefold.edge.transfer import PeerNetwork
 from onefold.errors import Dismissed, OnefoldError, OperatorError, PeerError
 from onefold.node.loop import Node
-from onefold.roster import RosterCopy, endpoints, peer_urls, with_roster
+from onefold.roster import with_roster
+from onefold.roster_copy import RosterCopy, endpoints, peer_urls
 from onefold.seating import Seating
 from onefold.sign import requests, revocations
 from onefold.voter import REVOKED
