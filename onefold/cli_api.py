@@ -7,7 +7,7 @@ import ssl
 from onefold.client import Client
 from onefold.config import API_PORT, WILDCARDS, Address, Config
 from onefold.errors import OperatorError
-from onefold.roster import SECRET
+from onefold.roster import SECRET, load
 
 LOOPBACK = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104
 """Where a node answers on its own machine that listens on all addresses."""
@@ -16,12 +16,17 @@ LOOPBACK = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104
 def client(config: Config) -> Client:
     """The node of `config`, which runs on this machine, is asked first, then the other members. Raises
     `OperatorError`."""
-    others = [member.address.plus(API_PORT) for member in config.members if member.name != config.name]
-    own = [_near(config.api.listen)] if config.api.enabled else []
+    told = {member.name: member.api for member in load(config.state).members}
+    others = [
+        told.get(member.name) or str(member.address.plus(API_PORT))
+        for member in config.members
+        if member.name != config.name
+    ]
+    own = [str(_near(config.api.listen))] if config.api.enabled else []
     addresses = [*own, *others] if config.api.cert == config.tls.cert else own
     if not addresses:
         raise OperatorError("no node here serves the API", f"set `api.enabled` in {config.path}")
-    return Client([str(address) for address in addresses], _token(config), _trust(config))
+    return Client(addresses, _token(config), _trust(config))
 
 
 def _near(address: Address) -> Address:

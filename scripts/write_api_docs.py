@@ -1,10 +1,13 @@
 #!/usr/bin/env python3
-"""Write what is in docs/ about the API and made from the code: metrics.md."""
+"""Write what is in docs/ about the API and made from the code: metrics.md, api.md, openapi.json."""
 
 from pathlib import Path
 
-from onefold.api import metrics
+from onefold.api import metrics, openapi
+from onefold.api.app import OPERATIONS
 
 DOCS = Path(__file__).resolve().parent.parent / "docs"
 
 (DOCS / "metrics.md").write_text(metrics.documentation(), encoding="utf-8")
+(DOCS / "api.md").write_text(openapi.documentation(OPERATIONS), encoding="utf-8")
+(DOCS / "openapi.json").write_bytes(openapi.encode(openapi.document(OPERATIONS)))

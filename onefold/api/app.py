@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
@@ -10,16 +10,19 @@ from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
+from starlette.types import ASGIApp, Receive, Scope, Send
 
-from onefold.api import cluster, events, files, health, members, metrics, page, past, strays
+from onefold.api import cluster, events, files, health, members, metrics, openapi, page, past, strays
+from onefold.api.connection import HEADERS_BYTES_MAX
 from onefold.api.gate import Gate
 from onefold.api.operation import Operation
-from onefold.api.problem import ApiError, api_error, http_error, onefold_error, unforeseen
+from onefold.api.parameters import check_query
+from onefold.api.problem import ApiError, api_error, http_error, onefold_error, respond, unforeseen
 from onefold.api.requests import Counted, note_operation
 from onefold.api.service import Service
 from onefold.errors import OnefoldError
 
-OPERATIONS: tuple[Operation, ...] = (
+_ALL: tuple[Operation, ...] = (
     *cluster.OPERATIONS,
     *members.OPERATIONS,
     *files.OPERATIONS,
@@ -29,29 +32,50 @@ OPERATIONS: tuple[Operation, ...] = (
     *health.OPERATIONS,
     *metrics.OPERATIONS,
 )
+OPERATIONS: tuple[Operation, ...] = (*_ALL, openapi.operation(_ALL))
 
 
 def build(service: Service) -> Starlette:
     gate = Gate()
-    routes = [
-        Route(operation.path, _guarded(operation, service, gate), methods=[operation.method])
-        for operation in OPERATIONS
-    ]
+    by_path: dict[str, dict[str, Operation]] = {}
+    for operation in OPERATIONS:
+        by_path.setdefault(operation.path, {})[operation.method] = operation
+    routes = [Route(path, _guarded(methods, service, gate), methods=[*methods]) for path, methods in by_path.items()]
     handlers = {
         ApiError: api_error,
         HTTPException: http_error,
         OnefoldError: onefold_error,
         Exception: unforeseen,
     }
-    counted = Middleware(Counted, requests=service.requests)
-    return Starlette(routes=[*routes, *page.routes()], exception_handlers=handlers, middleware=[counted])
+    middleware = [Middleware(Counted, requests=service.requests), Middleware(_Brief)]
+    return Starlette(routes=[*routes, *page.routes()], exception_handlers=handlers, middleware=middleware)
 
 
-def _guarded(operation: Operation, service: Service, gate: Gate) -> Callable[[Request], Awaitable[Response]]:
+class _Brief:
+    """ASGI middleware that refuses long headers. The protocol stops reading them only once it has to wait for more."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        size = len(scope["raw_path"]) + len(scope["query_string"]) + sum(len(k) + len(v) for k, v in scope["headers"])
+        app = self._app
+        if size > HEADERS_BYTES_MAX:
+            app = respond(431, f"the headers are longer than {HEADERS_BYTES_MAX} bytes", "send less")
+        await app(scope, receive, send)
+
+
+def _guarded(
+    methods: Mapping[str, Operation], service: Service, gate: Gate
+) -> Callable[[Request], Awaitable[Response]]:
+    """The operations of one path, by method."""
+
     async def endpoint(request: Request) -> Response:
+        operation = methods["GET" if request.method == "HEAD" else request.method]
         note_operation(request.scope, operation.path)
         if operation.role is not None:
             gate.check(request, service.roster(), operation.role)
+        check_query(request, operation)
         return await operation.handle(service, request)
 
     return endpoint

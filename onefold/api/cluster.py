@@ -8,11 +8,12 @@ import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 
-from onefold.api.answers import Leads, Status
+from onefold.api.answers import ConfirmedTold, Leads, Status
 from onefold.api.json import answer, body
 from onefold.api.operation import Operation
+from onefold.api.problem import ApiError
 from onefold.api.service import Service
-from onefold.core.messages import Ask, Cluster, Moved, MoveLeader
+from onefold.core.messages import Ask, Cluster, Confirm, Confirmed, Moved, MoveLeader
 from onefold.core.roster import Role
 from onefold.errors import PeerRefused
 from onefold.state import State, as_data
@@ -22,6 +23,12 @@ class MoveTo(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Who is to lead."""
 
     node: str
+
+
+class ConfirmAt(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Whose folder is meant; null: of the only node that asks."""
+
+    node: str | None = None
 
 
 async def status(service: Service, request: Request) -> Response:
@@ -46,6 +53,21 @@ async def move_leader(service: Service, request: Request) -> Response:
     return answer(Leads(moved.leader, moved.term))
 
 
+async def confirm(service: Service, request: Request) -> Response:
+    node = (await body(request, ConfirmAt)).node
+    if node is None:
+        cluster = await service.ask(Ask())
+        assert isinstance(cluster, Cluster)
+        asking = [report.node for report in cluster.reports if report.missing]
+        if len(asking) > 1:
+            raise ApiError(409, f"several nodes ask: {', '.join(asking)}", "name one")
+        node = asking[0] if asking else service.config.name
+    confirmed = await service.ask(Confirm(node))
+    if not isinstance(confirmed, Confirmed):
+        raise PeerRefused(getattr(confirmed, "what", "it was not done"), getattr(confirmed, "fix", ""))
+    return answer(ConfirmedTold(node, confirmed.removals))
+
+
 OPERATIONS = (
     Operation("GET", "/v1/status", Role.READ, status, "How every node is", answer=Status),
     Operation(
@@ -57,5 +79,15 @@ OPERATIONS = (
         body=MoveTo,
         answer=Leads,
         statuses=((409, "it cannot lead just now"),),
+    ),
+    Operation(
+        "POST",
+        "/v1/confirm",
+        Role.ADMIN,
+        confirm,
+        "What was gone from a node's folder when it started was meant to go: it is removed everywhere",
+        body=ConfirmAt,
+        answer=ConfirmedTold,
+        statuses=((404, "there is no such node"), (409, "several nodes ask, or it cannot be done just now")),
     ),
 )

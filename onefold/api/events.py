@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 
 from starlette.requests import Request
-from starlette.responses import Response, StreamingResponse
+from starlette.responses import Response
 
 from onefold.api.answers import Placed, Reset
 from onefold.api.cluster import status_of
@@ -15,6 +15,7 @@ from onefold.api.feed import event
 from onefold.api.operation import Operation, Parameter
 from onefold.api.problem import ApiError
 from onefold.api.service import Service
+from onefold.api.stream import Stream
 from onefold.core.roster import Role
 from onefold.node.changes import Changes
 
@@ -32,7 +33,7 @@ async def events(service: Service, request: Request) -> Response:
     since = _since(request)
     headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
     stream = _stream(service, changes, changes.index if since is None else since)
-    return StreamingResponse(stream, media_type=MEDIA_TYPE, headers=headers)
+    return Stream(stream, MEDIA_TYPE, headers)
 
 
 def _since(request: Request) -> int | None:
@@ -45,7 +46,7 @@ def _since(request: Request) -> int | None:
     return int(told)
 
 
-async def _stream(service: Service, changes: Changes, index: int) -> AsyncIterator[bytes]:
+async def _stream(service: Service, changes: Changes, index: int) -> AsyncGenerator[bytes, None]:
     """The events after entry `index`. Nothing is kept for a reader: one that is too slow finds that what it wanted is
     not known any more, and is told so (`reset`)."""
     feed = service.feed
@@ -94,6 +95,7 @@ OPERATIONS = (
             Parameter("Last-Event-ID", "header", {"type": "integer", "minimum": 0}, "The same, and before it."),
         ),
         answer=str,
+        media=MEDIA_TYPE,
         statuses=((400, "the index is none"),),
     ),
 )

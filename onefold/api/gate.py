@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import time
 from collections import OrderedDict
 
@@ -26,9 +27,9 @@ class Gate:
 
     def check(self, request: Request, roster: Roster, role: Role) -> Token:
         """The token of `request`. Raises `ApiError` (401, 403, 429) unless it allows `role`."""
-        address = request.client.host if request.client is not None else ""
-        wait = self._count(address) - FAILURES_MAX
-        if wait >= 0:
+        address = _network(request.client.host if request.client is not None else "")
+        wait = self._count(address) + 1 - FAILURES_MAX
+        if wait > 0:
             seconds = str(int(wait * FORGIVEN_SECONDS) + 1)
             raise ApiError(429, "too many wrong tokens from this address", "wait", {"Retry-After": seconds})
         secret = bearer(request)
@@ -50,6 +51,14 @@ class Gate:
     def _count(self, address: str) -> float:
         count, since = self._failures.get(address, (0.0, 0.0))
         return max(0.0, count - (time.monotonic() - since) / FORGIVEN_SECONDS)
+
+
+def _network(host: str) -> str:
+    """Whom failures of `host` are counted for: an IPv6 host has as many addresses as it likes, of one network."""
+    if ":" not in host:
+        return host
+    address = ipaddress.IPv6Address(host.partition("%")[0])
+    return str(address.ipv4_mapped or ipaddress.IPv6Network((address, 64), strict=False))
 
 
 def bearer(request: Request) -> str:

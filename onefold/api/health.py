@@ -60,5 +60,6 @@ OPERATIONS = (
         "Whether this node follows the cluster, and its folder can be relied on",
         answer=Readiness,
         statuses=((UNREADY, "not now; the answer says why"),),
+        told=(UNREADY,),
     ),
 )

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import time
 
-import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 
+from onefold.api.answers import Members, MemberTold
 from onefold.api.cluster import status_of
 from onefold.api.gate import bearer
 from onefold.api.json import answer, body
@@ -21,22 +21,7 @@ from onefold.errors import OperatorError
 from onefold.roster import store, with_roster
 from onefold.welcome import Join, Joined, welcome
 
-
-class MemberTold(msgspec.Struct, frozen=True):
-    """A node: its address and that of its API ("" when nobody told), whether it is meant to vote, what it is now."""
-
-    name: str
-    address: str
-    api: str
-    voter: bool
-    role: str
-    live: bool
-
-
-class Members(msgspec.Struct, frozen=True):
-    """All nodes."""
-
-    members: tuple[MemberTold, ...]
+PEM = "application/x-pem-file"
 
 
 async def members(service: Service, request: Request) -> Response:
@@ -66,7 +51,7 @@ def _api(service: Service, name: str) -> str:
 async def authority(service: Service, request: Request) -> Response:
     """The certificate of the cluster's authority: nothing secret, and believed only for its digest."""
     try:
-        return Response(service.config.tls.ca.read_bytes(), media_type="application/x-pem-file")
+        return Response(service.config.tls.ca.read_bytes(), media_type=PEM)
     except OSError as error:
         raise OperatorError(f"cannot read the cluster's authority ({error.strerror})", "ask another node") from error
 
@@ -89,7 +74,9 @@ _CHALLENGE = {"WWW-Authenticate": 'Bearer realm="onefold"'}
 
 OPERATIONS = (
     Operation("GET", "/v1/members", Role.READ, members, "All nodes", answer=Members),
-    Operation("GET", "/v1/authority", None, authority, "The certificate of the cluster's authority", answer=bytes),
+    Operation(
+        "GET", "/v1/authority", None, authority, "The certificate of the cluster's authority", answer=str, media=PEM
+    ),
     Operation(
         "POST",
         "/v1/join",

@@ -103,6 +103,12 @@ scrape_configs:
 
 OPERATIONS = (
     Operation(
-        "GET", "/metrics", Role.READ, metrics, "Metrics of this node, and of what it knows of the others", answer=str
+        "GET",
+        "/metrics",
+        Role.READ,
+        metrics,
+        "Metrics of this node, and of what it knows of the others",
+        answer=str,
+        media="text/plain",
     ),
 )

@@ -26,7 +26,8 @@ class Parameter(NamedTuple):
 class Operation(NamedTuple):
     """`path` as Starlette has it; a `{path:path}` in it stands for a path of the folder, as percent-encoded bytes.
     `role`: what the token must allow at least; None: no token is needed. `body` and `answer`: the msgspec type of the
-    JSON, `bytes` for content, None for nothing. `statuses`: beside 200, what it may answer, and when."""
+    JSON, `bytes` for content, `str` for text of type `media`, None for nothing. `statuses`: beside 200, what it may
+    answer, and when: below 400 with `answer`, else with a problem, but for those of `told`, which have `answer`."""
 
     method: str
     path: str
@@ -37,3 +38,5 @@ class Operation(NamedTuple):
     body: Any = None
     answer: Any = None
     statuses: tuple[tuple[int, str], ...] = ()
+    media: str = ""
+    told: tuple[int, ...] = ()

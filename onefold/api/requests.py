@@ -7,6 +7,7 @@ from collections import Counter
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from onefold.api.connection import CONNECTION, Connection
 from onefold.node.measure import Timings
 
 OTHER = "other"
@@ -33,8 +34,12 @@ def note_operation(scope: Scope, path: str) -> None:
     scope[_OPERATION] = path
 
 
+class _Gone(Exception):
+    """Whoever asked has gone: what is still to be said needs not be made."""
+
+
 class Counted:
-    """ASGI middleware that counts into `requests`."""
+    """ASGI middleware that counts into `requests`; ends what answers somebody who has gone."""
 
     def __init__(self, app: ASGIApp, requests: Requests) -> None:
         self._app = app
@@ -56,5 +61,11 @@ class Counted:
             else:
                 requests.sent += len(message.get("body", b""))
             await send(message)
+            if connection is not None and connection.lost:
+                raise _Gone
 
-        await self._app(scope, counted_receive, counted_send)
+        connection: Connection | None = scope.get("state", {}).get(CONNECTION)
+        try:
+            await self._app(scope, counted_receive, counted_send)
+        except _Gone:
+            return

@@ -6,38 +6,36 @@ import asyncio
 import contextlib
 import socket
 import ssl
-from collections.abc import Iterator
+from collections.abc import Coroutine
+from typing import Any
 
 import uvicorn
 
 from onefold.api.app import build
+from onefold.api.connection import HEADERS_BYTES_MAX, IDLE_SECONDS, Connection, Connections
 from onefold.api.service import Service
 from onefold.config import Api
 from onefold.edge.tls import show
 from onefold.errors import OperatorError
 
-HEADERS_BYTES_MAX = 16 << 10
-IDLE_SECONDS = 30
-"""How long a connection may be without a request."""
-STOP_SECONDS = 1
-
-
-class _Server(uvicorn.Server):
-    """Signals are the node's, not the API's."""
-
-    @contextlib.contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        yield
+HANDSHAKE_SECONDS = 5.0
+STOP_SECONDS = 1.0
+"""How long answers may go on once the node stops."""
+PAUSE_SECONDS = 0.05
 
 
 class ApiServer:
-    """Serves `service` until it is closed."""
+    """Serves `service` until it is closed.
+
+    Without uvicorn's own server, which looks ten times a second whether it is to stop, and can neither end nor count
+    the handshakes of strangers.
+    """
 
     def __init__(self, service: Service) -> None:
         """Raises `OperatorError` when the certificate cannot be used."""
         self._settings = service.config.api
         self._feed = service.feed
-        config = uvicorn.Config(
+        self._config = uvicorn.Config(
             build(service),
             loop="none",
             http="h11",
@@ -46,22 +44,23 @@ class ApiServer:
             interface="asgi3",
             access_log=False,
             log_config=None,
+            proxy_headers=False,
             server_header=False,
             h11_max_incomplete_event_size=HEADERS_BYTES_MAX,
-            limit_concurrency=self._settings.connections_max,
             timeout_keep_alive=IDLE_SECONDS,
-            timeout_graceful_shutdown=STOP_SECONDS,
         )
-        config.load()
-        config.ssl = _context(self._settings)
-        self._server = _Server(config)
-        self._task: asyncio.Task[None] | None = None
+        self._config.load()
+        self._tls = _context(self._settings)
+        self._all = Connections()
+        self._listener: socket.socket | None = None
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._strangers = 0
 
     async def start(self) -> None:
         """Raises `OperatorError` when the port cannot be had."""
         host, port = self._settings.listen
         try:
-            listener = socket.create_server(
+            self._listener = socket.create_server(
                 (host, port),
                 family=socket.AF_INET6 if ":" in host else socket.AF_INET,
                 backlog=self._settings.connections_max,
@@ -71,13 +70,75 @@ class ApiServer:
                 f"cannot listen at {self._settings.listen} for the API ({error.strerror})",
                 "stop what uses it, or set `api.listen`",
             ) from error
-        self._task = asyncio.create_task(self._server.serve(sockets=[listener]))
+        self._listener.setblocking(False)
+        self._spawn(self._accept(self._listener))
 
     async def close(self) -> None:
-        if self._task is not None:
-            self._feed.close()
-            self._server.should_exit = True
-            await self._task
+        """Answers that are under way may end, for a moment; who follows events is told that these end."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        if self._listener is not None:
+            self._listener.close()
+        self._feed.close()
+        for connection in list(self._all.connections):
+            connection.shutdown()
+        await self._answered()
+        for connection in list(self._all.connections):
+            connection.abort()
+        await self._answered()
+        for answering in self._all.tasks:
+            answering.cancel()
+        await asyncio.gather(*self._all.tasks, return_exceptions=True)
+
+    async def _answered(self) -> None:
+        if self._all.tasks:
+            await asyncio.wait(self._all.tasks, timeout=STOP_SECONDS)
+
+    # -------------------------------------------------------------------------------------------- who comes
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _accept(self, listener: socket.socket) -> None:
+        loop = asyncio.get_running_loop()
+        while True:
+            try:
+                sock, _ = await loop.sock_accept(listener)
+            except OSError:
+                await asyncio.sleep(PAUSE_SECONDS)  # out of descriptors, or the caller has gone again
+                continue
+            if self._strangers + len(self._all.connections) >= self._settings.connections_max and not self._make_room():
+                sock.close()
+                continue
+            self._strangers += 1
+            self._spawn(self._welcome(sock))
+
+    async def _welcome(self, sock: socket.socket) -> None:
+        """The TLS handshake of a stranger."""
+        with contextlib.suppress(OSError):  # no TLS, or it took too long: nobody to tell anything
+            try:
+                await asyncio.get_running_loop().connect_accepted_socket(
+                    lambda: Connection(self._config, self._all),
+                    sock,
+                    ssl=self._tls,
+                    ssl_handshake_timeout=HANDSHAKE_SECONDS,
+                    ssl_shutdown_timeout=STOP_SECONDS,
+                )
+            finally:
+                self._strangers -= 1
+
+    def _make_room(self) -> bool:
+        """Close the connection that has waited longest for a request; False when all of them are being answered."""
+        idle = [connection for connection in self._all.connections if connection.idle]
+        if not idle:
+            return False
+        longest = min(idle, key=lambda connection: connection.since)
+        self._all.connections.discard(longest)
+        longest.abort()
+        return True
 
 
 def _context(settings: Api) -> ssl.SSLContext:

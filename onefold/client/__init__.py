@@ -8,6 +8,8 @@
 `Client` waits, `AsyncClient` is awaited; all else they share. What they answer are the values of `onefold.api.answers`.
 """
 
+from onefold.api.answers import Changed, Placed, Reset, Status, href, raw
+from onefold.client.aio import AsyncClient
 from onefold.client.calls import Facts
 from onefold.client.errors import (
     BadAnswer,
@@ -28,20 +30,27 @@ from onefold.client.errors import (
 from onefold.client.sync import Client
 
 __all__ = [
+    "AsyncClient",
     "BadAnswer",
     "BadRange",
     "BadRequest",
+    "Changed",
     "Client",
     "ClientError",
     "Conflict",
     "Facts",
     "Forbidden",
     "NotFound",
+    "Placed",
     "PreconditionFailed",
+    "Reset",
     "ServerFailed",
+    "Status",
     "TooLarge",
     "TooManyRequests",
     "Unauthorized",
     "Unavailable",
     "Unreachable",
+    "href",
+    "raw",
 ]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import secrets
 import time
 from collections.abc import Iterable, Iterator
 from types import TracebackType
@@ -107,7 +108,7 @@ class Client:
 
     def download(self, path: FolderPath, to: str | os.PathLike[str], linearizable: bool = False) -> calls.Facts:
         """Bring a file's content to the local file `to`, which is replaced once all of it is there, and checked."""
-        partial = f"{os.fspath(to)}.onefold-partial"
+        partial = f"{os.fspath(to)}.{secrets.token_hex(4)}.partial"
         try:
             with open(partial, "wb") as file, self.open(path, linearizable=linearizable) as arriving:
                 file.writelines(arriving)

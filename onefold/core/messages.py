@@ -223,7 +223,9 @@ class Moved(msgspec.Struct, frozen=True, tag="moved"):
 
 
 class Confirm(msgspec.Struct, frozen=True, tag="confirm"):
-    """What was found gone from your folder at your start was meant to go. Answer: `Confirmed`."""
+    """What was found gone from the folder of `node` ("": yours) at its start was meant to go. Answer: `Confirmed`."""
+
+    node: str = ""
 
 
 class Confirmed(msgspec.Struct, frozen=True, tag="confirmed"):

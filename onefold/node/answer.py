@@ -41,7 +41,7 @@ from onefold.core.messages import (
     Wait,
 )
 from onefold.core.model import API, COMMANDS_MAX
-from onefold.errors import PeerError, PeerRefused
+from onefold.errors import NotFound, PeerError, PeerRefused
 from onefold.node.append import Appender, Proposal
 from onefold.node.durable import Keeper
 from onefold.node.fetch import Fetcher
@@ -156,8 +156,8 @@ class Answerer:
                 return Flushed(await self._flusher.flush())
             case MoveLeader(node=node):
                 return await self._move_leader(node)
-            case Confirm():
-                return self._confirm()
+            case Confirm(node=node):
+                return self._confirm() if node in ("", self._who.name) else await self._confirm_at(node)
             case Ask():
                 return await self._cluster()
             case Wait(seconds=seconds):
@@ -211,6 +211,11 @@ class Answerer:
         removals = self._proposer.confirm()
         self._reporter.change()
         return Confirmed(removals)
+
+    async def _confirm_at(self, node: str) -> Message:
+        if node not in self._who.members:
+            raise NotFound(f"there is no node {node!r}", f"there are {', '.join(self._who.members)}")
+        return await self._ports.peers.ask(node, Confirm(), CLUSTER_SECONDS)
 
     async def _move_leader(self, node: str) -> Message:
         leader = await self._elector.settled(SETTLE_SECONDS)

@@ -80,7 +80,7 @@ function facts(entry) {
     ["Kind", { file: "file", directory: "folder", symlink: "symbolic link" }[entry.kind]],
     entry.target ? ["Leads to", named(entry.target)] : null,
     entry.kind === "file" ? ["Size", `${size(entry.size)}${entry.size >= 1024 ? ` (${entry.size.toLocaleString()} bytes)` : ""}`] : null,
-    ["Modified", time(modified)],
+    entry.kind === "file" ? ["Modified", time(modified)] : null,
     entry.mode === undefined || entry.kind === "symlink" ? null : ["Permissions", h("code", {}, permissions(entry.mode))],
     entry.version ? ["Since change", String(Math.floor(Number(entry.version) / POSITIONS))] : null,
     entry.digest ? ["Digest", h("code", { class: "digest" }, entry.digest)] : null,

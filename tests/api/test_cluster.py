@@ -79,3 +79,19 @@ def test_leadership_is_moved_through_any_node(admin: httpx.Client) -> None:
     answer = admin.post("/v1/leader", json={"node": "node9"})
     assert answer.status_code in (400, 409)
     assert answer.json()["title"] == "node9 is not a voter"
+
+
+def test_what_nobody_asks_about_is_confirmed_at_any_node_and_removes_nothing(admin: httpx.Client) -> None:
+    for asked, node in (({}, "node2"), ({"node": "node2"}, "node2"), ({"node": "node3"}, "node3")):
+        told = admin.post("/v1/confirm", json=asked).raise_for_status().json()
+        assert told == {"node": node, "removals": 0}
+    answer = admin.post("/v1/confirm", json={"node": "node9"})
+    assert answer.status_code == 404
+    assert answer.json()["title"] == "there is no node 'node9'"
+
+
+def test_all_members_are_told_with_where_their_api_is(admin: httpx.Client, running: Demo) -> None:
+    told = {member["name"]: member for member in admin.get("/v1/members").raise_for_status().json()["members"]}
+    assert told.keys() == running.nodes.keys()
+    assert all(member["live"] and member["voter"] for member in told.values())
+    assert told["node2"]["api"] == str(running.nodes["node2"].api.listen)

@@ -40,6 +40,11 @@ class FakeNode:
         self.address = ""
 
 
+class _Server(ThreadingHTTPServer):
+    def handle_error(self, request: object, client_address: object) -> None:
+        """Whoever does not like our certificate has gone."""
+
+
 @contextmanager
 def fake_node(directory: Path, answer: Callable[[Asked], Answer]) -> Iterator[FakeNode]:
     """A listener with a certificate of the authority in `directory`, which is made if need be."""
@@ -78,7 +83,7 @@ def fake_node(directory: Path, answer: Callable[[Asked], Answer]) -> Iterator[Fa
             """Nothing is said."""
 
     context = _context(directory)
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    server = _Server(("127.0.0.1", 0), Handler)
     server.socket = context.wrap_socket(server.socket, server_side=True, do_handshake_on_connect=False)
     node.address = f"127.0.0.1:{server.server_port}"
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})

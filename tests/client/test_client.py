@@ -3,17 +3,20 @@ happens when a node fails."""
 
 from __future__ import annotations
 
+import inspect
 import io
 import json
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import ExitStack, closing
 from pathlib import Path
 
 import pytest
 from blake3 import blake3
 from nodes import Answer, Asked, FakeNode, fake_node
+from waiting import Waiting
 
 from onefold import client as library
+from onefold.api.answers import Changed, Placed, Reset
 from onefold.client import Client
 from onefold.errors import BadSetting, OperatorError
 
@@ -28,11 +31,14 @@ def make(tmp_path: Path) -> Iterator[Make]:
         yield lambda answer: opened.enter_context(fake_node(tmp_path, answer))
 
 
-@pytest.fixture
-def ask(tmp_path: Path) -> Iterator[Callable[..., Client]]:
+@pytest.fixture(params=[Client, Waiting])
+def ask(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Callable[..., Client]]:
+    """Both clients: the one that is awaited, too."""
     with ExitStack() as opened:
         yield lambda *nodes: opened.enter_context(
-            Client([node if isinstance(node, str) else node.address for node in nodes], "secret", tmp_path / "ca.crt")
+            request.param(
+                [node if isinstance(node, str) else node.address for node in nodes], "secret", tmp_path / "ca.crt"
+            )
         )
 
 
@@ -220,3 +226,72 @@ def test_an_address_that_can_be_none_is_refused(address: str) -> None:
 def test_an_authority_that_cannot_be_read_is_named(tmp_path: Path) -> None:
     with pytest.raises(OperatorError, match="nothing"):
         Client("127.0.0.1:1", "secret", tmp_path / "nothing.crt")
+
+
+def sse(*blocks: str) -> Answer:
+    return Answer(200, {"Content-Type": "text/event-stream"}, "".join(f"{block}\n\n" for block in blocks).encode())
+
+
+def test_events_go_on_where_they_broke_off_at_another_node(
+    make: Make, ask: Callable[..., Client], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("onefold.client.events.RETRY_SECONDS_MIN", 0.01)
+    begun = [sse("retry: 1\nid: 4", ":", 'event: placed\ndata: {"index": 4, "everywhere_ms": 1.5}')]
+    told = [
+        'event: change\nid: 5\ndata: {"index": 5, "node": "a", "changes": []}',
+        "event: of a later version\nid: 6\ndata: {}",
+    ]
+    reset = 'event: reset\nid: 9\ndata: {"index": 9}'
+    first = make(lambda asked: begun.pop() if begun else Answer(0))
+    second = make(lambda asked: sse(*told) if "since=4" in asked.target else sse(reset))
+    with closing(ask(first, second).events()) as events:
+        assert [next(events), next(events), next(events)] == [Placed(4, 1.5), Changed(5, "a", ()), Reset(9)]
+    assert [asked.target for asked in first.asked] == ["/v1/events", "/v1/events?since=4"]
+    assert [asked.target for asked in second.asked] == ["/v1/events?since=4", "/v1/events?since=6"]
+
+
+def test_events_that_no_node_tells_end_once_patience_is_over(
+    make: Make, ask: Callable[..., Client], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("onefold.client.events.RETRY_SECONDS_MIN", 0.01)
+    answers = [sse("id: 4", 'event: reset\nid: 4\ndata: {"index": 4}')]
+    node = make(lambda asked: answers.pop() if answers else Answer(0))
+    events = ask(node).events(patience=0.05)
+    assert next(events) == Reset(4)
+    with pytest.raises(library.Unreachable):
+        next(events)
+    assert len(node.asked) > 2
+    with pytest.raises(library.Unreachable):
+        next(ask(node).events())  # it never worked: no patience
+
+
+@pytest.mark.parametrize(
+    "block", ["event: change\ndata: {", "event: change", 'event: reset\nid: x\ndata: {"index": 1}']
+)
+def test_events_that_make_no_sense_are_named_as_such(make: Make, ask: Callable[..., Client], block: str) -> None:
+    with pytest.raises(library.BadAnswer):
+        next(ask(make(lambda asked: sse(block))).events())
+
+
+def test_what_is_written_may_come_asynchronously(make: Make, tmp_path: Path) -> None:
+    async def parts() -> AsyncIterator[bytes]:
+        yield b"n"
+        yield b"ew"
+
+    node = make(lambda asked: WRITTEN)
+    with Waiting([node.address], "secret", tmp_path / "ca.crt") as asking:
+        asking.write("p", parts())
+    assert node.asked[0].body == b"new"
+    with Client(node.address, "secret", tmp_path / "ca.crt") as asking, pytest.raises(BadSetting, match="AsyncClient"):
+        asking.write("p", parts())
+
+
+def test_both_clients_can_do_the_same() -> None:
+    def of(kind: type) -> dict[str, object]:
+        signatures = {}
+        for name, method in vars(kind).items():
+            if not name.startswith("_"):
+                signatures[name] = str(inspect.signature(method)).partition(" ->")[0]
+        return signatures
+
+    assert of(Client) == of(library.AsyncClient)
