@@ -13,8 +13,8 @@ The rules:
 3.  A new voter is a learner of etcd first, so that it has the log when it gets its vote. etcd has one learner at most.
 4.  What etcd does not know any more has no seat: a member whose data was lost is removed by itself, and begins again.
 5.  Who leads and is to leave hands over first.
-6.  Who leaves is out of etcd before it is out of the roster: it ends when the roster says so, and of two voters both must
-    be there for one of them to go.
+6.  Who leaves is out of etcd before it is out of the roster: it ends when the roster says so, and of two voters both
+    must be there for one of them to go.
 """
 
 from __future__ import annotations
