@@ -38,6 +38,7 @@ PORT = 7400
 """Of a node whose address is given without one."""
 SETTINGS = "node.toml"
 NEW_ID = "new-folder-id"
+HOST = re.compile(r"[A-Za-z0-9.-]+|[0-9A-Fa-f]*:[0-9A-Fa-f:.]+", re.ASCII)
 PORT_LIMIT = 65_535 - len(PORTS)
 
 
@@ -92,7 +93,7 @@ def address_of(listen: str) -> Address:
     """What `--listen` says: a host, with or without a port. Raises `BadSetting`."""
     bare = f"[{listen}]" if listen.count(":") > 1 and not listen.startswith("[") else listen
     address = parse_address(bare) or parse_address(f"{bare}:{PORT}")
-    if address is None or not 1 <= address.port <= PORT_LIMIT:
+    if address is None or not 1 <= address.port <= PORT_LIMIT or not HOST.fullmatch(address.host):
         raise BadSetting(f"--listen is {listen!r}", "give an address of this machine, as in 10.0.0.1:7400")
     if address.host in WILDCARDS:
         raise BadSetting(f"--listen is {listen!r}", "give the address at which the other machines reach this one")

@@ -25,7 +25,8 @@ from onefold.edge.tls import CA_KEY, fingerprint
 from onefold.errors import LogUnavailable, OperatorError, UserError
 from onefold.invitation import Ticket, written
 from onefold.roster import load as load_copy
-from onefold.roster import new_secret, store, with_roster
+from onefold.roster import new_secret, with_roster
+from onefold.roster_copy import store
 from onefold.welcome import AUTHORITY
 
 ADDRESSES_MAX = 3
@@ -51,9 +52,10 @@ class Invited(NamedTuple):
 def invite(config: Config, replica: bool, name: str, expires: str) -> Invited:
     """A new invitation. Raises `UserError`, `OperatorError`."""
     seconds = span(expires)
+    _check_roster(config)
     if name:
         members.check_name(name)
-    if not config.fixed and not (config.state / AUTHORITY / CA_KEY).exists():
+    if not (config.state / AUTHORITY / CA_KEY).exists():
         raise UserError(f"{config.name} has no vote, and cannot let others in", "run this on a node that votes")
     secret = secrets.token_urlsafe(32)
     now = time.time()
@@ -83,6 +85,7 @@ def leave(config: Config, purge: bool) -> str:
 
     Raises `UserError`, `OperatorError`.
     """
+    _check_roster(config)
     _change(config, lambda roster: members.leave(roster, config.name))
     _until(lambda: _is_out(config, config.name), f"{config.name} has not left the cluster yet")
     _until(lambda: not is_locked(config.state / LOCK), f"{config.name} is out, but has not stopped yet")
@@ -100,16 +103,18 @@ def leave(config: Config, purge: bool) -> str:
 
 def remove(config: Config, name: str, force: bool) -> None:
     """Take a dead node out, with its certificates. Raises `UserError`, `OperatorError`."""
+    _check_roster(config)
     if name == config.name:
         raise UserError(f"{name} is this node", "take it out with: onefold leave")
     with_copy = with_roster(config, load_copy(config.state))
-    if not force and not config.fixed and status.is_live(with_copy, name):
+    if not force and status.is_live(with_copy, name):
         raise UserError(f"{name} runs", f"run `onefold leave` there, or `onefold remove {name} --force` if you cannot")
     revoke(config, name)
 
 
 def revoke(config: Config, name: str) -> None:
     """Take a node out that is not to be trusted any more: nobody lets it in from now on. Raises as `remove`."""
+    _check_roster(config)
     if name == config.name:
         raise UserError(f"{name} is this node", "take it out with: onefold leave, or revoke it on another node")
     _change(config, lambda roster: members.revoke(roster, name))
@@ -158,6 +163,12 @@ def tokens(config: Config) -> list[dict[str, str]]:
     """All tokens, without their secrets, which nobody knows. Raises `OperatorError`."""
     roster = _change(config, lambda roster: roster)
     return [{"name": token.name, "role": token.role} for token in roster.tokens]
+
+
+def _check_roster(config: Config) -> None:
+    """Raises `UserError` unless the members are in the roster."""
+    if config.fixed:
+        raise UserError(members.STATIC, members.STATIC_FIX)
 
 
 def _change(config: Config, change: Change) -> Roster:

@@ -83,10 +83,11 @@ class Seating:
                 self._since = None
                 self._waits = ()
             elif time.monotonic() >= self._rest_until:
-                await self._look()
+                await self.look()
             await happened(self._wake, CHECK_SECONDS)
 
-    async def _look(self) -> None:
+    async def look(self) -> None:
+        """Do all that can be done now. What cannot is among the problems, and looked at again by `run`."""
         if self._since is None:
             self._since = self._head()
         try:

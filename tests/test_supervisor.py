@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from onefold.errors import OperatorError
+from onefold.errors import Dismissed, OperatorError
 from onefold.process import Running
 from onefold.supervisor import Child
 
@@ -109,6 +109,13 @@ def test_a_signal_ends_the_node_first_and_then_etcd(scene: Scene, number: signal
     assert [scene.event()[0], scene.event()[0]] == ["node-ends", "etcd-ends"]
     assert supervisor.wait(10) == 0
     assert not list(scene.place.glob("*.pid"))
+
+
+def test_a_node_that_is_no_member_any_more_ends_it_in_order(scene: Scene) -> None:
+    supervisor = scene.start(ETCD, NOTE + f"note('node-starts'); sys.exit({Dismissed.exit_code})")
+    scene.started()
+    assert scene.event()[0] == "etcd-ends"
+    assert supervisor.wait(10) == 0
 
 
 def test_a_child_that_dies_is_started_again_and_the_other_lives_on(scene: Scene) -> None:

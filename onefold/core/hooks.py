@@ -11,10 +11,12 @@ import math
 
 import msgspec
 
-from onefold.core.model import Action, Aside, Attributes, Discard, Done, Drop, Kind, Make, Replace, Result, Shift
+from onefold.core.model import Action, Aside, Attributes, Discard, Done, Kind, Make, Replace, Result, Shift
 from onefold.core.paths import RelPath
 
 LATEST_SECONDS = 10.0
+MOVES_KEPT = 1000
+PLACES_MAX = 32
 
 
 class Placed(msgspec.Struct, frozen=True, gc=False):
@@ -38,9 +40,8 @@ def placed_by(action: Action, result: Result, known: RelPath | None) -> Placed |
             return Placed(path, row.kind is Kind.DIRECTORY)
         case Shift():
             return Placed(action.path, action.base.kind is Kind.DIRECTORY, action.source or known)
-        case Drop():
-            at = action.path or known
-            return None if at is None else Placed(at, action.base.kind is Kind.DIRECTORY)
+    at = action.path or known
+    return None if at is None else Placed(at, action.base.kind is Kind.DIRECTORY)
 
 
 def placed_here(before: RelPath | None, after: RelPath | None, directory: bool) -> Placed | None:
@@ -48,6 +49,36 @@ def placed_here(before: RelPath | None, after: RelPath | None, directory: bool) 
     if after is None:
         return None if before is None else Placed(before, directory)
     return Placed(after, directory, before if before not in (None, after) else None)
+
+
+class Moves:
+    """The directories that were moved lately, each with where it was.
+
+    What is in a moved directory is looked up a little later. By then something in it may be gone again, which is a
+    change at its new place; so it is one at the old place, too.
+    """
+
+    def __init__(self) -> None:
+        self._origins: dict[RelPath, RelPath] = {}
+
+    def add(self, path: RelPath, origin: RelPath) -> None:
+        """The directory at `path` was at `origin`."""
+        self._origins.pop(path, None)
+        self._origins[path] = origin
+        if len(self._origins) > MOVES_KEPT:
+            del self._origins[next(iter(self._origins))]
+
+    def places(self, path: RelPath) -> list[RelPath]:
+        """`path`, and where that was before what is above it was moved."""
+        found = [path]
+        for place in found:
+            above = place.parent
+            while above and len(found) < PLACES_MAX:
+                origin = self._origins.get(above)
+                if origin is not None and (before := place.moved(above, origin)) not in found:
+                    found.append(before)
+                above = above.parent
+        return found
 
 
 def due_in(now: float, first: float, last: float, debounce: float, busy: bool, much: bool) -> float:

@@ -3,7 +3,7 @@
 The rules:
 
 1.  An invitation is good for one node, before it expires. Who joined may ask again with the same secret as long as it
-    shows the same key: a crash, or an answer that was lost, must not cost another invitation.
+    shows the same key: a crash, or an answer that was lost, must not cost another invitation. Who is to leave may not.
 2.  Names and ports are nobody else's. A name is free again once its member is out.
 3.  A member that leaves is only marked: whether it may go depends on what the others have on their disks
     (`onefold.core.seats`). Who is revoked is let in nowhere from that moment on, though it may still count.
@@ -87,7 +87,7 @@ def is_invited(roster: Roster, secret: str, now: float) -> bool:
     """Whether this is the secret of an open invitation, or of a member who may ask again."""
     digest = digest_of(secret)
     return any(i.digest == digest and i.expires > now for i in roster.invitations) or any(
-        member.invitation == digest for member in roster.members
+        member.invitation == digest and not member.leaving for member in roster.members
     )
 
 
@@ -99,7 +99,9 @@ def redeem(roster: Roster, secret: str, wanted: RosterMember, now: float) -> tup
     digest = digest_of(secret)
     for member in roster.members:
         if member.invitation == digest:
-            if (member.key, member.name, member.address) != (wanted.key, wanted.name, wanted.address):
+            if member.leaving:
+                raise UserError(f"{member.name} leaves the cluster", "get another: onefold invite")
+            if _asked(member) != _asked(wanted):
                 raise UserError(
                     f"this invitation was used by {member.name} at {member.address}", "get another: onefold invite"
                 )
@@ -178,6 +180,11 @@ def unwise(votes: int) -> str:
     if votes % 2:
         return ""
     return f"{votes} voters tolerate no more failures than {votes - 1}: have an odd number of them"
+
+
+def _asked(member: RosterMember) -> tuple[str, ...]:
+    """What its certificates were signed for."""
+    return member.key, member.name, member.address, member.api
 
 
 def _without_machine_token(roster: Roster, name: str) -> Roster:

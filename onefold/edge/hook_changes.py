@@ -15,7 +15,8 @@ import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
-from onefold.core.hooks import Placed
+from onefold.core.hooks import Moves, Placed
+from onefold.core.paths import RelPath
 
 UNIQUE_BYTES_MAX = 16 << 20
 """Of more paths than this, one may be told more than once: to find that out would take much memory."""
@@ -36,6 +37,7 @@ class HookChanges:
         self._lock = threading.Lock()  # of `noted`
         self._order = threading.Lock()  # of all other files
         self._noted: int | None = None
+        self._moves = Moves()
         directory.mkdir(mode=0o700, exist_ok=True)
         for old in directory.iterdir():
             if old.is_dir() and old.name not in names:
@@ -144,24 +146,24 @@ class HookChanges:
         """Every path that the records in `file` are about; directories with a slash at the end."""
         fields = _fields(file)
         for field in fields:
-            mark, path = field[:1], field[1:]
+            mark, path = field[:1], RelPath(field[1:])
             if mark == _MOVED:
-                origin = next(fields, path)
-                yield from (origin + b"/", path + b"/")
-                for below in self._below(path):
-                    yield from (origin + below, path + below)
+                origin = RelPath(next(fields, path))
+                self._moves.add(path, origin)
+                yield from (place + b"/" for at in (path, origin) for place in self._moves.places(at))
+                for below, end in self._below(path):
+                    yield from (place + end for place in self._moves.places(below))
             else:
-                yield path + b"/" if mark == _DIRECTORY else path
+                yield from (place + (b"/" if mark == _DIRECTORY else b"") for place in self._moves.places(path))
 
-    def _below(self, path: bytes) -> Iterator[bytes]:
-        """What is now in the directory at `path`, each with what it has beyond that; directories with a slash."""
-        top = os.path.join(self._root, path)
-        for above, directories, files in os.walk(top):
-            inside = above[len(top) :]
+    def _below(self, path: RelPath) -> Iterator[tuple[RelPath, bytes]]:
+        """What is now in the directory at `path`; with a slash for what is a directory."""
+        for above, directories, files in os.walk(os.path.join(self._root, path)):
+            inside = RelPath(os.path.relpath(above, self._root))
             for name in directories:
-                yield inside + b"/" + name + (b"" if os.path.islink(os.path.join(above, name)) else b"/")
+                yield inside.child(name), b"" if os.path.islink(os.path.join(above, name)) else b"/"
             for name in files:
-                yield inside + b"/" + name
+                yield inside.child(name), b""
 
 
 class _Waiting:

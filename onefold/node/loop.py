@@ -12,7 +12,7 @@ import structlog
 from onefold.core.catalogue import Catalogue
 from onefold.core.hooks import Placed, placed_here
 from onefold.core.messages import Problem, Report
-from onefold.core.model import Applied, Change, Entry, Id, Kind, Pack
+from onefold.core.model import Applied, Change, Entry, Id, Kind, Pack, Seed
 from onefold.core.paths import ROOT_PATH, RelPath
 from onefold.core.quorum import Standing
 from onefold.core.views import path_of
@@ -372,7 +372,7 @@ class Node:
 
     def _applied(self, entry: Entry, pack: Pack, applied: Applied) -> None:
         seeding = not self._joined and self.proposer.seeding
-        self._placed_here(applied)
+        self._placed_here(pack, applied)
         agreed = self.proposer.land(pack, applied)
         if seeding and self._catalogue.seeded and self.proposer.flight is None:
             self._join()
@@ -387,19 +387,18 @@ class Node:
         self.writer.land(pack, applied)
         self._advance()
 
-    def _placed_here(self, applied: Applied) -> None:
-        """What this node's own edits changed is in place as soon as it is committed. The base still has it where it was
-        before them."""
+    def _placed_here(self, pack: Pack, applied: Applied) -> None:
+        """What this node's own edits changed is in place as soon as it is committed, and likewise where others changed
+        what it had edited, too: nothing is left for the placer. The base still has it where it was before."""
         if self._ports.hooks is None:
             return
         me = (self.who.name, self.who.incarnation)
-        ids = {
-            outcome.id
-            for origin, outcomes in applied.outcomes.items()
-            if (origin.node, origin.incarnation) == me
-            for outcome in outcomes
-            if outcome.accepted and outcome.id in applied.changes
-        }
+        ids: set[Id] = set()
+        for batch in pack.batches:
+            if (batch.origin.node, batch.origin.incarnation) == me:
+                ids.update(command.id for command in batch.commands if not isinstance(command, Seed))
+                ids.update(outcome.id for outcome in applied.outcomes[batch.origin])
+        ids &= applied.changes.keys()
         changes = [change for id in sorted(ids) if (change := self._placed(id, applied.changes[id])) is not None]
         if changes:
             self.hooks.placed(changes)

@@ -185,10 +185,10 @@ class Browser {
         "td",
         { class: "what" },
         h("a", { href: to, ...key("name") }, icon(ICONS[kind]), h("span", {}, named(name), target === null ? null : h("span", { class: "quiet" }, " → ", named(target)))),
-        h("span", { class: "under quiet" }, kind === "file" ? `${size(entry.size)}, ` : "", time(fromNs(entry.mtime_ns))),
+        h("span", { class: "under quiet" }, ...(kind === "file" ? [`${size(entry.size)}, `, time(fromNs(entry.mtime_ns))] : [])),
       ),
       h("td", { class: "number size" }, kind === "file" ? size(entry.size) : "–"),
-      h("td", { class: "number mtime_ns" }, time(fromNs(entry.mtime_ns))),
+      h("td", { class: "number mtime_ns" }, kind === "file" ? time(fromNs(entry.mtime_ns)) : "–"),
       h("td", { class: "acts" }, h("div", {}, ...acts.filter(Boolean))),
     );
   }

@@ -9,6 +9,7 @@ import { parentOf, shown } from "./paths.js";
 import { preview } from "./preview.js";
 
 const HISTORY_SHOWN = 50;
+const POSITIONS = 2 ** 20; // a version is the index of its change, and its position among so many there
 
 /**
  * @param {import("./app.js").App} app @param {import("./files.js").Entry} entry @param {() => void} [closed]
@@ -79,9 +80,9 @@ function facts(entry) {
     ["Kind", { file: "file", directory: "folder", symlink: "symbolic link" }[entry.kind]],
     entry.target ? ["Leads to", named(entry.target)] : null,
     entry.kind === "file" ? ["Size", `${size(entry.size)}${entry.size >= 1024 ? ` (${entry.size.toLocaleString()} bytes)` : ""}`] : null,
-    ["Modified", time(modified)],
+    entry.kind === "file" ? ["Modified", time(modified)] : null,
     entry.mode === undefined || entry.kind === "symlink" ? null : ["Permissions", h("code", {}, permissions(entry.mode))],
-    entry.version ? ["Version", String(entry.version)] : null,
+    entry.version ? ["Since change", String(Math.floor(Number(entry.version) / POSITIONS))] : null,
     entry.digest ? ["Digest", h("code", { class: "digest" }, entry.digest)] : null,
   ];
   return h("dl", { class: "facts-list" }, ...pairs.filter(Boolean).map(([term, value]) => h("div", {}, h("dt", {}, term), h("dd", {}, value))));

@@ -8,7 +8,7 @@ import pytest
 from folders import base_row
 
 from onefold.core.catalogue import MemoryRows
-from onefold.core.hooks import LATEST_SECONDS, Placed, due_in, placed_by, placed_here
+from onefold.core.hooks import LATEST_SECONDS, MOVES_KEPT, PLACES_MAX, Moves, Placed, due_in, placed_by, placed_here
 from onefold.core.model import (
     ROOT,
     Action,
@@ -107,3 +107,27 @@ def test_changes_that_never_rest_are_not_waited_for_for_ever() -> None:
 def test_what_is_still_on_its_way_is_waited_for() -> None:
     assert due_in(11.0, 10.0, 10.0, 0.5, busy=True, much=False) == LATEST_SECONDS - 1
     assert due_in(1000.0, 10.0, 10.0, 0.5, busy=True, much=True) == math.inf
+
+
+def test_what_is_in_a_directory_that_was_moved_was_elsewhere_before() -> None:
+    moves = Moves()
+    moves.add(RelPath(b"b"), RelPath(b"a"))
+    moves.add(RelPath(b"c/d"), RelPath(b"b"))
+    assert moves.places(RelPath(b"c/d/f")) == [b"c/d/f", b"b/f", b"a/f"]
+    assert moves.places(RelPath(b"c/d")) == [b"c/d"]
+    assert moves.places(RelPath(b"e")) == [b"e"]
+
+
+def test_moves_in_a_circle_lead_to_no_end_of_places() -> None:
+    moves = Moves()
+    moves.add(RelPath(b"a"), RelPath(b"b/c"))
+    moves.add(RelPath(b"b"), RelPath(b"a"))
+    assert len(moves.places(RelPath(b"a/f"))) == PLACES_MAX
+
+
+def test_moves_of_long_ago_are_forgotten() -> None:
+    moves = Moves()
+    for number in range(MOVES_KEPT + 1):
+        moves.add(RelPath(b"%d" % number), RelPath(b"x"))
+    assert moves.places(RelPath(b"0/f")) == [b"0/f"]
+    assert moves.places(RelPath(b"1/f")) == [b"1/f", b"x/f"]

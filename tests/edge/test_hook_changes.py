@@ -80,6 +80,16 @@ def test_a_moved_directory_is_all_that_is_in_it_at_both_places(root: Path) -> No
     assert {b"old", b"new", b"old/link", b"new/deep"} <= set(told(changes, "all"))
 
 
+def test_what_left_a_moved_directory_before_anybody_looked_is_gone_from_where_that_was(root: Path) -> None:
+    (root / "new").mkdir()
+    changes = opened(root)
+    changes.note([changed(b"new", b"old", directory=True)])
+    changes.sort(WANTS)
+    changes.note([changed(b"new/a.conf")])
+    changes.sort(WANTS)
+    assert told(changes, "conf") == [b"new/a.conf", b"old/a.conf"]
+
+
 def test_patterns_see_that_a_directory_is_one(root: Path) -> None:
     seen: list[str] = []
     changes = opened(root)

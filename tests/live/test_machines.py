@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 from cluster import ONEFOLD, eventually
-from machines import Edits, Machines, interrupt, machines
+from joining import Edits, Machines, interrupt, machines
 
 from onefold.certify import within
 from onefold.config import Config, Tls, load
@@ -44,6 +44,8 @@ def test_a_second_machine_joins_votes_and_leaves_again(running: Machines) -> Non
     assert "web1 is the last node with a vote" in refused.stderr
 
 
+@pytest.mark.slow
+@pytest.mark.timeout(280)
 def test_an_invitation_that_is_forged_used_or_for_another_node_lets_nobody_in(running: Machines) -> None:
     running.init("web1")
     folder = str(running.place / "elsewhere")

@@ -21,6 +21,7 @@ from simulation.askers import Askers
 from simulation.disk import Machine
 from simulation.faces import SimulatedPath, installed, knobs
 from simulation.faults import Faults
+from simulation.hooked import untold
 from simulation.kernel import Kernel
 from simulation.network import Network
 from simulation.process import RESTART_SECONDS, Process, is_expected
@@ -67,6 +68,7 @@ class Cluster:
         self.network = Network(self.loop, self.kernel)
         self.requests = Requests(self.loop, self.log_reaches)
         self.unavailable: set[str] = set()
+        self.hooked = False
         self.processes: dict[str, Process] = {}
         self.down: set[str] = set()
         """Machines without power, and the etcd members on them."""
@@ -148,6 +150,7 @@ class Cluster:
                 self.witness.cluster,
                 lambda incarnation: self._identity(name, incarnation),
                 self._ended,
+                self.hooked,
             )
 
     def _identity(self, name: str, incarnation: int) -> Identity:
@@ -296,6 +299,12 @@ class Cluster:
         while loop.now < until and quiet < 3 and not failed():
             loop.run_until(loop.now + 0.5, failed)
             quiet = quiet + 1 if self._at_rest() else 0
+        if self.hooked and not failed():
+            until = loop.now + QUIET_SECONDS_MAX
+            while loop.now < until and not failed() and self._untold():
+                loop.run_until(loop.now + 0.5, failed)
+            for found in self._untold()[:1]:
+                self.witness.broken("hooks", found)
         if not failed():
             self.witness.check_end()
             for name, process in self.processes.items():
@@ -303,6 +312,13 @@ class Cluster:
                     self.witness.broken("G5", f"{name} does not run")
                 elif quiet < 3:
                     self.witness.broken("G5", f"{self._unrest(process)}")
+
+    def _untold(self) -> list[str]:
+        """What keeps hooks from having seen everything (at least once)."""
+        expected = {path: (row.id, row.version) for path, row in self.witness.tree()}
+        return [
+            f"{name}: {what}" for name in sorted(self.machines) for what in untold(self.machines[name].told, expected)
+        ]
 
     def _at_rest(self) -> bool:
         if self.down or self.witness.cluster.leader is None:
@@ -323,9 +339,10 @@ class Cluster:
         return bool(self.witness.failures)
 
 
-def simulate(seed: int, trace: bool = False) -> Outcome:
-    """One run from `seed`."""
+def simulate(seed: int, trace: bool = False, hooked: bool = False) -> Outcome:
+    """One run from `seed`; the nodes have hooks if they are to be `hooked`."""
     cluster = Cluster(seed)
+    cluster.hooked = hooked
     least = logging.INFO if trace else logging.CRITICAL
     structlog.configure(processors=[cluster._log], wrapper_class=structlog.make_filtering_bound_logger(least))
 

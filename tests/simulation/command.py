@@ -26,7 +26,7 @@ RUN_SECONDS_MAX = 60
 def main() -> int:
     given = _arguments()
     if given.trace:
-        outcome = run_one(given.seed, trace=True)
+        outcome = run_one(given.seed, trace=True, hooked=given.hooks)
         print("\n".join(outcome.trace))
         print(_summary(outcome))
         return 1 if outcome.failure else 0
@@ -36,7 +36,7 @@ def main() -> int:
     total: Counter[str] = Counter()
     faults: Counter[str] = Counter()
     failed = []
-    for outcome in _outcomes(first, given.runs, until, given.jobs):
+    for outcome in _outcomes(first, given.runs, until, given.jobs, given.hooks):
         total.update(runs=1, steps=outcome.steps, calls=outcome.calls, entries=outcome.entries)
         total.update(commands=outcome.commands, edits=outcome.edits)
         faults.update(outcome.faults)
@@ -67,6 +67,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--jobs", type=int, default=len(os.sched_getaffinity(0)), help="processes (all cores)")
     parser.add_argument("--trace", action="store_true", help="one run, told step by step")
     parser.add_argument("--until-failure", action="store_true", help="stop at the first seed that fails")
+    parser.add_argument("--hooks", action="store_true", help="with hooks on every node, which are to miss nothing")
     parser.add_argument("--verbose", action="store_true", help="a line for each run")
     given = parser.parse_args()
     if given.trace and given.seed is None:
@@ -76,7 +77,7 @@ def _arguments() -> argparse.Namespace:
     return given
 
 
-def _outcomes(first: int, runs: int | None, until: float | None, jobs: int) -> Iterator[Outcome]:
+def _outcomes(first: int, runs: int | None, until: float | None, jobs: int, hooked: bool) -> Iterator[Outcome]:
     def seeds() -> Iterator[int]:
         seed = first
         while (runs is None or seed < first + runs) and (until is None or time.monotonic() < until):
@@ -85,12 +86,12 @@ def _outcomes(first: int, runs: int | None, until: float | None, jobs: int) -> I
 
     if jobs == 1:
         for seed in seeds():
-            yield run_one(seed)
+            yield run_one(seed, hooked=hooked)
         return
     with multiprocessing.get_context("fork").Pool(jobs) as pool:
         waiting: list[multiprocessing.pool.AsyncResult[Outcome]] = []
         for seed in seeds():
-            waiting.append(pool.apply_async(run_one, (seed,)))
+            waiting.append(pool.apply_async(run_one, (seed, False, hooked)))
             while len(waiting) >= 2 * jobs:
                 yield waiting.pop(0).get()
         for each in waiting:
@@ -104,7 +105,7 @@ def _too_long(number: int, frame: object) -> None:
     raise Stuck(f"no end after {RUN_SECONDS_MAX} s of real time")
 
 
-def run_one(seed: int, trace: bool = False) -> Outcome:
+def run_one(seed: int, trace: bool = False, hooked: bool = False) -> Outcome:
     """One run, without the collector of garbage: what it does depends on the seed alone."""
     global _done
     gc.disable()
@@ -112,7 +113,7 @@ def run_one(seed: int, trace: bool = False) -> Outcome:
     warnings.simplefilter("ignore")
     signal.signal(signal.SIGALRM, _too_long)
     signal.alarm(RUN_SECONDS_MAX)
-    outcome = simulate(seed, trace)
+    outcome = simulate(seed, trace, hooked)
     signal.alarm(0)
     _done += 1
     if _done % COLLECT_EVERY == 0:

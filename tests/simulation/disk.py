@@ -430,6 +430,8 @@ class Machine:
         """The rows of the base, as the last process had them."""
         self.synced_index = 0
         """Up to where the catalogue is on disk for good."""
+        self.told: Any = None
+        """What its hooks were told (`hooked.Told`), if it has any."""
         self.boot = 1
         """Grows with each boot."""
         kernel.mkdir(self.path)
@@ -455,6 +457,7 @@ class Machine:
         self.base.note("set_value", "incarnation", 1_000 * self.boot)
         self.recent.clear()
         self.synced_index = 0
+        self.told = None
 
     @property
     def folder(self) -> Inode:

@@ -25,6 +25,7 @@ from simulation.disk import (
     SimulatedStrays,
 )
 from simulation.faces import SimulatedPath
+from simulation.hooked import SimulatedHooks
 from simulation.network import Network, SimulatedPeers
 from simulation.replicated import RemoteLog, Requests
 from simulation.virtual import Killed, Life, VirtualLoop
@@ -52,6 +53,7 @@ class Process:
         cluster: Any,
         who: Callable[[int], Identity],
         ended: Callable[[Process, BaseException | None], None],
+        hooked: bool = False,
     ) -> None:
         self.machine = machine
         self.network = network
@@ -62,6 +64,7 @@ class Process:
         self.ending = False
         self._who = who
         self._ended = ended
+        self._hooked = hooked
         self._loop = network.loop
         self._running = self._loop.spawn(self.life, self._run())
         self._running.add_done_callback(self._done)
@@ -77,6 +80,8 @@ class Process:
         for leftover in list(machine.root.entries[b"copies"].entries):
             machine.kernel.unlink(machine.path + b"/copies/" + leftover)
         self.peers = SimulatedPeers(machine.name, self.life, self.network, objects)
+        index, digest, files, seeded = catalogue.state
+        in_order = notice_boot(base, catalogue.durable, str(machine.boot))
         ports = Ports(
             clock=Clock(self._loop),
             log=self.log,
@@ -89,9 +94,8 @@ class Process:
             catalogue=catalogue,
             base=base,
             strays=strays,
+            hooks=SimulatedHooks(machine, base, self._loop, in_order) if self._hooked else None,
         )
-        index, digest, files, seeded = catalogue.state
-        notice_boot(base, catalogue.durable, str(machine.boot))
         self.node = Node(
             self._who(base.next_incarnation()),
             ports,

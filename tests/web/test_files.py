@@ -75,6 +75,13 @@ def test_files_are_uploaded_by_dropping_them(page: Browser, site: Site, here: st
     assert {name: content(site, f"{here}/{name}") for name in given} == given
 
 
+def test_a_directory_has_no_time_of_its_own(page: Browser, site: Site, here: str) -> None:
+    put(site, f"{here}/inner/file.txt", b"x")
+    go(page, f"#files/{here}")
+    page.see(LIST, "inner")
+    assert "1970" not in page.all(LIST)[0].text
+
+
 def test_what_is_there_is_never_replaced_unasked(page: Browser, site: Site, here: str) -> None:
     put(site, f"{here}/a.txt", b"old")
     go(page, f"#files/{here}")
@@ -194,6 +201,8 @@ def test_the_history_of_a_file_is_told(page: Browser, site: Site, here: str) -> 
         put(site, f"{here}/a.txt", version)
     go(page, f"#file/{here}/a.txt")
     page.see(f"{VIEWER} .history", "created")
+    newest = page.all(f"{VIEWER} .history td")[0].text
+    page.see(f"{VIEWER} .facts-list", f"Since change\n{newest}")
     verbs = [each.text for each in page.all(f"{VIEWER} .history .verb")]
     assert verbs == ["edited", "edited", "created"]
     page.keys(Keys.ESCAPE)
