@@ -14,7 +14,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from onefold.api import cluster, events, files, health, members, metrics, openapi, page, past, strays
 from onefold.api.connection import HEADERS_BYTES_MAX
-from onefold.api.gate import Gate
+from onefold.api.gate import Gate, note_token
 from onefold.api.operation import Operation
 from onefold.api.problem import ApiError, api_error, http_error, onefold_error, respond, unforeseen
 from onefold.api.requests import Counted, note_operation
@@ -73,7 +73,7 @@ def _guarded(
         operation = methods["GET" if request.method == "HEAD" else request.method]
         note_operation(request.scope, operation.path)
         if operation.role is not None:
-            gate.check(request, service.roster(), operation.role)
+            note_token(request.scope, gate.check(request, service.roster(), operation.role))
         return await operation.handle(service, request)
 
     return endpoint
