@@ -33,6 +33,8 @@ async def events(service: Service, request: Request) -> Response:
     changes = service.node.changes
     since = _since(request)
     headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
+    if request.method == "HEAD":  # has no end to wait for
+        return Response(None, headers=headers, media_type=MEDIA_TYPE)
     stream = _stream(
         service,
         changes,
