@@ -3,7 +3,7 @@
 The rules:
 
 1.  An invitation is good for one node, before it expires. Who joined may ask again with the same secret as long as it
-    shows the same key: a crash, or an answer that was lost, must not cost another invitation.
+    shows the same key, and is not to leave: a crash, or an answer that was lost, must not cost another invitation.
 2.  Names and ports are nobody else's. A name is free again once its member is out.
 3.  A member that leaves is only marked: whether it may go depends on what the others have on their disks
     (`onefold.core.seats`). Who is revoked is let in nowhere from that moment on, though it may still count.
@@ -87,7 +87,7 @@ def is_invited(roster: Roster, secret: str, now: float) -> bool:
     """Whether this is the secret of an open invitation, or of a member who may ask again."""
     digest = digest_of(secret)
     return any(i.digest == digest and i.expires > now for i in roster.invitations) or any(
-        member.invitation == digest for member in roster.members
+        member.invitation == digest and not member.leaving for member in roster.members
     )
 
 
@@ -103,6 +103,7 @@ def redeem(roster: Roster, secret: str, wanted: RosterMember, now: float) -> tup
                 raise UserError(
                     f"this invitation was used by {member.name} at {member.address}", "get another: onefold invite"
                 )
+            _check_stays(member)
             again = replace(member, serials=(*member.serials, *wanted.serials))
             return _with(roster, again), again
     for invitation in roster.invitations:
@@ -129,8 +130,7 @@ def with_machine_token(roster: Roster, name: str, secret: str) -> Roster:
 def with_serials(roster: Roster, name: str, serials: tuple[str, ...]) -> Roster:
     """`roster` knowing of more certificates of `name`. Raises `UserError` when it is no member, or is to leave."""
     member = member_of(roster, name)
-    if member.leaving:
-        raise UserError(f"{name} leaves the cluster", "it gets no more certificates")
+    _check_stays(member)
     return _with(roster, replace(member, serials=(*member.serials, *serials)))
 
 
@@ -178,6 +178,12 @@ def unwise(votes: int) -> str:
     if votes % 2:
         return ""
     return f"{votes} voters tolerate no more failures than {votes - 1}: have an odd number of them"
+
+
+def _check_stays(member: RosterMember) -> None:
+    """Raises `UserError` when `member` is on its way out, perhaps since its keys were stolen."""
+    if member.leaving:
+        raise UserError(f"{member.name} leaves the cluster", "it gets no more certificates")
 
 
 def _without_machine_token(roster: Roster, name: str) -> Roster:
