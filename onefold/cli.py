@@ -421,6 +421,23 @@ def mv(
 
 
 @app.command()
+def watch(
+    since: Annotated[
+        Optional[int],  # noqa: UP045
+        typer.Option("--since", metavar="INDEX", min=0, help="Everything after this entry. [default: from now on]"),
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="A line of JSON for each event.")] = False,
+    data: Data = DATA,
+    config: MaybeSettings = None,
+) -> None:
+    """Show what changes, as it happens, and how long it took to be everywhere; until Ctrl-C."""
+    from onefold import cli_watch
+    from onefold.find import find
+
+    cli_watch.watch(find(config, data), since, as_json)
+
+
+@app.command()
 def history(
     path: MaybePath = None,
     limit: Annotated[int, typer.Option("--limit", metavar="N", min=1, max=1000, help="At most so many.")] = 20,

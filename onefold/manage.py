@@ -24,7 +24,8 @@ from onefold.edge.tls import CA_KEY, fingerprint
 from onefold.errors import LogUnavailable, OperatorError, UserError
 from onefold.invitation import Ticket, written
 from onefold.roster import load as load_copy
-from onefold.roster import new_secret, store, with_roster
+from onefold.roster import new_secret, with_roster
+from onefold.roster_copy import store
 from onefold.welcome import AUTHORITY
 
 ADDRESSES_MAX = 3

@@ -22,7 +22,8 @@ from onefold.edge.tls import CA_KEY, renewed
 from onefold.edge.transfer import PeerNetwork
 from onefold.errors import Dismissed, OnefoldError, OperatorError, PeerError
 from onefold.node.loop import Node
-from onefold.roster import RosterCopy, endpoints, peer_urls, with_roster
+from onefold.roster import with_roster
+from onefold.roster_copy import RosterCopy, endpoints, peer_urls
 from onefold.seating import Seating
 from onefold.sign import requests, revocations
 from onefold.voter import REVOKED
@@ -102,16 +103,26 @@ class Membership:
             self._dismissed.set()
             return
         self.config = with_roster(self.config, roster)
-        urls, _ = endpoints(self.config)
+        me = next(member for member in roster.members if member.name == self.config.name)
+        urls = self._endpoints(me.leaving)
         seated = tuple(member.name for member in self.config.seated)
         places = {member.name: (member.address.host, member.address.port) for member in self.config.members}
         self._network.change(places, frozenset(roster.revoked))
-        self._log.change(urls, self.config.runs_etcd and self.config.name in seated)
+        self._log.change(urls, self.config.runs_etcd and me.seated and not me.leaving)
         self._rosters.change(urls)
         self._etcd.change(urls)
         self._node.change(seated, tuple(places))
         self.seating.wake()
         self._revised.set()
+
+    def _endpoints(self, leaving: bool) -> list[str]:
+        """Where etcd answers. A node that leaves asks the others': its own member goes first, and that it is out itself
+        it must hear all the same."""
+        urls, _ = endpoints(self.config)
+        if not leaving:
+            return urls
+        stay = self.config._replace(members=tuple(m for m in self.config.members if m.name != self.config.name))
+        return endpoints(stay)[0] or urls
 
     def _seats_wait(self) -> bool:
         """Whether a seat is to be given or taken, which waits for the disks (`onefold.core.seats`)."""

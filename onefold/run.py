@@ -49,7 +49,8 @@ from onefold.node.given import Identity, Ports
 from onefold.node.loop import CatalogueGivenUp, Node, Renewed
 from onefold.ports import PeerHandler
 from onefold.pulse import Pulse, sentence
-from onefold.roster import endpoints, load, store, with_roster
+from onefold.roster import load, with_roster
+from onefold.roster_copy import endpoints, store
 from onefold.standby import Contexts, stand_by
 
 MACHINE = frozenset(

@@ -119,7 +119,7 @@ async def test_what_etcd_refuses_is_a_problem_until_it_does_not() -> None:
     assert world.standing.roster.members[1].seated
 
 
-async def test_who_leaves_is_out_of_the_roster_then_of_etcd() -> None:
+async def test_who_leaves_is_out_of_etcd_then_of_the_roster() -> None:
     world = World(leave(Roster(members=seated("a", "b", "c")), "c"), "abc")
     await Scene(world).looked()
     assert [member.name for member in world.standing.roster.members] == ["a", "b"]

@@ -18,7 +18,8 @@ from onefold.config import Address
 from onefold.core.members import is_invited
 from onefold.core.roster import Role
 from onefold.errors import OperatorError
-from onefold.roster import store, with_roster
+from onefold.roster import with_roster
+from onefold.roster_copy import store
 from onefold.welcome import Join, Joined, welcome
 
 PEM = "application/x-pem-file"

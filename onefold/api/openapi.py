@@ -1,4 +1,4 @@
-"""The API described for machines (OpenAPI 3.1) and for people (`docs/api.md`), both from the tables of operations."""
+"""The API described by OpenAPI 3.1, from the tables of operations."""
 
 from __future__ import annotations
 
@@ -110,6 +110,7 @@ def _responses(of: Operation, by_type: dict[Any, dict[str, Any]]) -> dict[str, A
     told = dict(of.statuses)
     if of.role is not None:
         told = dict(OF_TOKENS) | told
+    told.setdefault(400, "a path or parameter is not as it must be, or there is none of that name")
     if of.body not in (None, bytes):
         told |= {400: "the body is not as it must be", 413: "the body is too long"}
     if of.answer is not None:
@@ -137,55 +138,3 @@ def _head(described: dict[str, Any]) -> dict[str, Any]:
     bare = {status: {"description": each["description"]} for status, each in described["responses"].items()}
     head = {**described, "operationId": f"{described['operationId']}.head", "responses": bare}
     return {**head, "summary": f"{described['summary']}: only what is known of it"}
-
-
-def documentation(operations: Sequence[Operation]) -> str:
-    """`docs/api.md`, from the tables."""
-    lines = [INTRODUCTION, "| operation | token | meaning |", "|---|---|---|"]
-    for each in operations:
-        role = each.role.name.lower() if each.role is not None else "none"
-        path = each.path.replace("{path:path}", "PATH").replace("{node}", "NODE").replace("{id}", "ID")
-        lines.append(f"| `{each.method} {path}` | {role} | {each.summary}. |")
-    return "\n".join([*lines, "", CLOSING])
-
-
-INTRODUCTION = """\
-# The HTTP API
-
-Every node serves it over TLS, on the fifth of its ports (`api.listen`), and any of them may be asked: what is written
-goes to the leader, and is answered once a majority has it for good. [openapi.json](openapi.json) describes all of it;
-every node serves that at `/v1/openapi.json`. For Python there is [a library](client.md).
-
-<!-- Made by `python scripts/write_api_docs.py` from the tables of operations in onefold/api: change those. -->
-
-A token says who asks, and has one of the roles read, write and admin, each of which includes those before:
-`Authorization: Bearer TOKEN`. The certificate is the node's own, by the cluster's authority, unless `api.cert` says
-otherwise.
-"""
-CLOSING = """\
-`PATH` is a path in the folder, its names as percent-encoded bytes: they need not be UTF-8. In answers, `path` is for
-people, and `href` is what to put into a URL.
-
-An error is told as `application/problem+json`: `title` is one sentence, `fix` says what to do. Where `away` is true,
-this node stands by and did nothing; ask another one. After another 503, whether a write was done is not known.
-
-## Events
-
-`GET /v1/events` tells what happens, as it happens, as Server-Sent Events:
-
-| event | when | data, in `openapi.json` |
-|---|---|---|
-| `change` | an entry of the log was applied on this node; its `id` is the index | `Changed` |
-| `placed` | an entry is in place on every live node | `Placed` |
-| `status` | at first, and when it changed, once a second at most | `Status` |
-| `reset` | what was asked for is not known any more: list anew | `Reset` |
-
-Who comes again with `Last-Event-ID` (or `?since=INDEX`), to whichever node, is told everything since, as long as a node
-remembers it: the newest 4,096 entries, or 10,000 changes. A line without an event comes every 15 seconds.
-
-## Limits
-
-Headers of 16 KiB, within 10 seconds; a body of `api.body_bytes_max`, of which something has to come at least every 30
-seconds; answers have to be taken within 60. There may be `api.connections_max` connections, and who waits longest
-makes room. After 10 wrong tokens an address (of IPv6, a network of 64 bits) waits for 6 seconds before each one more.
-"""

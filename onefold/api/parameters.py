@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import difflib
 import re
 from typing import Any
+from urllib.parse import unquote_to_bytes
 
 from starlette.requests import Request
 
-from onefold.api.operation import Parameter
+from onefold.api.operation import Operation, Parameter
 from onefold.api.paths import query
 from onefold.api.problem import ApiError
+from onefold.core.paths import show
 from onefold.core.request import Condition
 from onefold.core.wire import DIGEST_BYTES
 
@@ -40,6 +43,21 @@ MTIME = Parameter("mtime_ns", "query", integer(-INTEGER_MAX, INTEGER_MAX), "the 
 RECURSIVE = Parameter("recursive", "query", BOOLEAN, "a directory with all that is in it")
 IF_MATCH = Parameter("If-Match", "header", {"type": "string"}, "only what has this ETag; `*`: only what is there")
 IF_NONE_MATCH = Parameter("If-None-Match", "header", {"type": "string"}, "`*`: only where nothing is")
+
+
+def check_query(request: Request, operation: Operation) -> None:
+    """Raises `ApiError` (400) for a query parameter that the operation does not have, or that comes twice: whoever
+    misspells a condition must not find that it was passed over."""
+    known = {parameter.name for parameter in operation.parameters if parameter.where == "query"}
+    spelled: bytes = request.scope["query_string"]
+    names = [show(unquote_to_bytes(part.partition(b"=")[0])) for part in spelled.split(b"&") if part]
+    for name in names:
+        if name not in known:
+            close = difflib.get_close_matches(name, known, 1)
+            fix = f"did you mean {close[0]}?" if close else f"there are: {', '.join(sorted(known)) or 'none'}"
+            raise ApiError(400, f"there is no parameter `{name}` here", fix)
+    if len(set(names)) < len(names):
+        raise ApiError(400, "a parameter comes twice", "send it once")
 
 
 def number(request: Request, parameter: Parameter) -> int | None:

@@ -99,11 +99,11 @@ def redeem(roster: Roster, secret: str, wanted: RosterMember, now: float) -> tup
     digest = digest_of(secret)
     for member in roster.members:
         if member.invitation == digest:
-            if (member.key, member.name, member.address) != (wanted.key, wanted.name, wanted.address):
+            _check_stays(member)
+            if _asked(member) != _asked(wanted):
                 raise UserError(
                     f"this invitation was used by {member.name} at {member.address}", "get another: onefold invite"
                 )
-            _check_stays(member)
             again = replace(member, serials=(*member.serials, *wanted.serials))
             return _with(roster, again), again
     for invitation in roster.invitations:
@@ -178,6 +178,11 @@ def unwise(votes: int) -> str:
     if votes % 2:
         return ""
     return f"{votes} voters tolerate no more failures than {votes - 1}: have an odd number of them"
+
+
+def _asked(member: RosterMember) -> tuple[str, ...]:
+    """What its certificates were signed for."""
+    return member.key, member.name, member.address, member.api
 
 
 def _check_stays(member: RosterMember) -> None:

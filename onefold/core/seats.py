@@ -13,6 +13,8 @@ The rules:
 3.  A new voter is a learner of etcd first, so that it has the log when it gets its vote. etcd has one learner at most.
 4.  What etcd does not know any more has no seat: a member whose data was lost is removed by itself, and begins again.
 5.  Who leads and is to leave hands over first.
+6.  Who leaves is out of etcd before it is out of the roster: it ends when the roster says so, and of two voters both
+    must be there for one of them to go.
 """
 
 from __future__ import annotations
@@ -46,7 +48,7 @@ class Promote(msgspec.Struct, frozen=True):
 
 
 class Unlist(msgspec.Struct, frozen=True):
-    """etcd is to forget the member `id`, which is nobody's."""
+    """etcd is to forget the member `id`, which is nobody's, or of one that leaves."""
 
     id: int
 
@@ -96,16 +98,26 @@ def next_step(
         if votes != member.seated:
             return Seat(member.name, votes)
     seated = {member.name for member in roster.members if member.seated}
-    return _departure(me, roster, seated, durable, since) or _arrival(roster.members, state, seated, durable, since)
+    leaving = [member for member in roster.members if member.leaving]
+    return _departure(me, leaving, state, seated, durable, since) or _arrival(
+        roster.members, state, seated, durable, since
+    )
 
 
-def _departure(me: str, roster: Roster, seated: set[str], durable: Mapping[str, int], since: int) -> Step | None:
-    for member in roster.members:
-        if not member.leaving:
-            continue
+def _departure(
+    me: str,
+    leaving: Sequence[RosterMember],
+    state: Mapping[str, Listed],
+    seated: set[str],
+    durable: Mapping[str, int],
+    since: int,
+) -> Step | None:
+    for member in leaving:
         left = seated - {member.name}
         if left and (not member.seated or _enough(left, durable, since)):
-            return HandOver() if member.name == me else Drop(member.name)
+            if member.name == me:
+                return HandOver()
+            return Unlist(state[member.name].id) if member.name in state else Drop(member.name)
     return None
 
 

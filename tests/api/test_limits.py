@@ -165,6 +165,23 @@ async def test_an_answer_has_a_date(listener: Listener) -> None:
         assert (await asking.answer())[1]["date"].endswith(" GMT")
 
 
+async def test_no_answer_sends_anybody_to_the_host_that_was_named(listener: Listener) -> None:
+    async with peer(listener) as asking:
+        asking.send(request("GET", "/healthz/"))
+        status, headers, _ = await asking.answer()
+        assert status == 404
+        assert "location" not in headers
+
+
+@pytest.mark.parametrize("path", ["/healthz", "/nowhere", "/v1/leader"])
+async def test_an_answer_is_neither_guessed_at_nor_kept(listener: Listener, path: str) -> None:
+    async with peer(listener) as asking:
+        asking.send(request("GET", path))
+        _, headers, _ = await asking.answer()
+        assert headers["x-content-type-options"] == "nosniff"
+        assert headers["cache-control"] == "no-store"
+
+
 # ------------------------------------------------------------------------------------------------ sizes
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 from msgspec.structs import replace
 
@@ -51,6 +53,16 @@ def test_who_joined_may_ask_again_with_the_same_key_alone() -> None:
     assert len(again.members) == 2
     with pytest.raises(UserError, match="was used"):
         joined(two, replace(SECOND, key="another"))
+    with pytest.raises(UserError, match="was used"):  # its certificate would name an address of somebody else
+        joined(two, replace(SECOND, api="10.0.0.1:7500"))
+
+
+@pytest.mark.parametrize("out", [leave, revoke])
+def test_who_is_to_leave_is_given_nothing_again(out: Callable[[Roster, str], Roster]) -> None:
+    leaving = out(joined(INVITING, SECOND), "web2")
+    assert not is_invited(leaving, "s3cret", NOW)
+    with pytest.raises(UserError, match="web2 leaves the cluster"):
+        joined(leaving, replace(SECOND, serials=("b3",)))
 
 
 def test_an_invitation_ends_and_may_be_for_one_name() -> None:

@@ -56,8 +56,16 @@ def test_one_learner_at_a_time_and_none_while_a_seat_is_not_settled() -> None:
 def test_who_leaves_goes_only_once_the_others_have_what_was_there_at_the_last_change() -> None:
     leaving = roster(member("a"), member("b"), member("c", leaving=True))
     assert step(leaving, listed("abc"), {"a": 9, "b": 8, "c": 9}, since=9) is None
-    assert step(leaving, listed("abc"), {"a": 9, "b": 9}, since=9) == Drop("c")
+    assert step(leaving, listed("abc"), {"a": 9, "b": 9}, since=9) == Unlist(ord("c"))
+    assert step(leaving, listed("ab"), {}) == Seat("c", False)
+    assert step(roster(member("a"), member("b"), member("c", False, leaving=True)), listed("ab"), {}) == Drop("c")
     assert step(roster(member("a"), member("b")), listed("abc"), {}) == Unlist(ord("c"))
+
+
+def test_a_learner_that_leaves_is_out_of_etcd_before_it_is_out_of_the_roster() -> None:
+    leaving = roster(member("a"), member("b", seated=False, leaving=True))
+    assert step(leaving, listed("a", "b"), {}) == Unlist(ord("b"))
+    assert step(leaving, listed("a"), {}) == Drop("b")
 
 
 def test_a_new_seat_waits_for_a_majority_of_those_who_would_vote_then() -> None:
@@ -69,7 +77,7 @@ def test_a_new_seat_waits_for_a_majority_of_those_who_would_vote_then() -> None:
 def test_who_leads_and_leaves_hands_over_first() -> None:
     leaving = roster(member("a", leaving=True), member("b"))
     assert step(leaving, listed("ab"), {"a": 1, "b": 1}) == HandOver()
-    assert step(leaving, listed("ab"), {"a": 1, "b": 1}, me="b") == Drop("a")
+    assert step(leaving, listed("ab"), {"a": 1, "b": 1}, me="b") == Unlist(ord("a"))
 
 
 def test_a_voter_whose_member_is_gone_from_etcd_begins_again_as_a_learner() -> None:

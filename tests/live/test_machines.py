@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 from cluster import ONEFOLD, eventually
-from machines import Edits, Machines, interrupt, machines
+from joining import Edits, Machines, interrupt, machines
 
 from onefold.certify import within
 from onefold.config import Config, Tls, load

@@ -8,7 +8,7 @@ import socket
 import pytest
 from cluster import Demo, eventually, resumed
 
-from onefold.run import ETCD_CLIENT
+from onefold.roster_copy import ETCD_CLIENT
 
 
 def wipe(running: Demo, node: str) -> None:

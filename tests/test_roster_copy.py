@@ -9,9 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from onefold import roster as copies
+from onefold import roster_copy as copies
 from onefold.core.roster import Roster, RosterMember, Standing
-from onefold.roster import RosterCopy, load, save
+from onefold.roster import load, save
+from onefold.roster_copy import RosterCopy
 
 ONE = Roster(members=(RosterMember("web1", "10.0.0.1:7400", seated=True),))
 REVOKED = Roster(members=ONE.members, revoked=("b1",))
