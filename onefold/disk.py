@@ -10,7 +10,8 @@ from onefold.errors import DiskTrouble
 
 FULL = frozenset((errno.ENOSPC, errno.EDQUOT))
 RESERVE_BYTES = 16 << 20
-"""What objects leave free: the databases and etcd, which a node cannot do without, write a little at a time."""
+"""What objects and uploads leave free: the databases and etcd, which a node cannot do without, write a little at a
+time."""
 ROOM_BYTES = RESERVE_BYTES + (8 << 20)
 """How much a disk must take before it counts as one that is not full any more: with less, a node would go on only to
 stop again."""
@@ -36,6 +37,13 @@ def trouble(what: str, place: Path, error: OSError) -> DiskTrouble:
         return DiskTrouble(f"{what}: {reason}", f"{fix} on the file system of {place}", full=True)
     reason = error.strerror or str(error)
     return DiskTrouble(f"{what}: {reason}", f"check the file system of {place} and its permissions")
+
+
+def check_reserve(place: Path | int, size: int) -> None:
+    """Raises `OSError` (`ENOSPC`) unless `RESERVE_BYTES` are left on the disk of `place` after `size` more."""
+    room = os.statvfs(place)
+    if room.f_bavail * room.f_frsize < size + RESERVE_BYTES:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
 def check_room(directory: Path) -> None:

@@ -59,6 +59,7 @@ class RosterCopy:
         self._cluster = cluster
         self._changed = changed
         self.roster = load(state)
+        self._kept = True
         self.problem: Problem | None = None
 
     async def run(self) -> None:
@@ -66,9 +67,13 @@ class RosterCopy:
         while True:
             try:
                 await self._follow()
-            except (OperatorError, OSError) as error:
+            except OSError as error:
+                log.warning("the roster is not kept", error=str(error))
+                what = f"this node cannot keep its copy of the cluster's roster ({error.strerror})"
+                self.problem = Problem(what, "", "free space for the state directory, or mend its disk")
+            except OperatorError as error:
                 log.warning("the roster cannot be followed", error=str(error))
-                self.problem = Problem(f"the cluster's roster cannot be followed: {error}", "", "mend that")
+                self.problem = Problem(f"the cluster's roster cannot be followed: {error.what}", "", error.fix)
             await asyncio.sleep(RETRY_SECONDS)
 
     async def _follow(self) -> None:
@@ -77,7 +82,23 @@ class RosterCopy:
                 if self.roster != Roster() and await self._cluster.replace(self.roster, 0):
                     log.info("the roster is in etcd", tokens=len(self.roster.tokens))
             elif standing.roster != self.roster:
-                self.roster = standing.roster
-                await asyncio.to_thread(save, self._state, standing.roster)
-                self._changed(standing.roster)
+                await self._take(standing.roster)
+            elif not self._kept:
+                await self._keep()
             self.problem = None
+
+    async def _take(self, roster: Roster) -> None:
+        """It holds here from now on, and is kept. Raises `OSError` when it cannot be kept, and holds all the same: a
+        full disk must let nobody in who is revoked."""
+        self.roster = roster
+        self._kept = False
+        try:
+            await self._keep()
+        except OSError:
+            self._changed(roster)
+            raise
+        self._changed(roster)
+
+    async def _keep(self) -> None:
+        await asyncio.to_thread(save, self._state, self.roster)
+        self._kept = True

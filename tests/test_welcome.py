@@ -12,11 +12,13 @@ import pytest
 from onefold import sign
 from onefold.config import ADMIN, Config
 from onefold.core.members import member_of, with_invitation
-from onefold.core.roster import Roster, Standing, holder
+from onefold.core.roster import Roster, RosterMember, Standing, holder
 from onefold.edge.tls import Authority, client_context, is_due, new_request, server_context
-from onefold.errors import OperatorError, UserError
+from onefold.errors import OperatorError, PeerGone, UserError
 from onefold.found import init
-from onefold.roster import load
+from onefold.invitation import Ticket, written
+from onefold.join import join
+from onefold.roster import load, save
 from onefold.welcome import Join, renew, welcome
 
 SECRET = "an invitation's"
@@ -196,3 +198,15 @@ def test_the_admins_name_is_the_one_that_no_node_can_have() -> None:
     from onefold.core.members import RESERVED
 
     assert {ADMIN} == RESERVED
+
+
+def test_a_machine_whose_node_was_removed_joins_again_and_one_whose_node_is_a_member_does_not(config: Config) -> None:
+    text = written(Ticket(("127.0.0.1:1",), bytes(32), config.folder_id, SECRET))
+    with pytest.raises(UserError, match=r"there is a node in .* already: run it"):
+        join(text, config.folder, "web1", "10.0.0.1", None)
+    save(config.state, Roster(members=(RosterMember("web2", "10.0.0.2:7400", seated=True),)))
+    with pytest.raises(PeerGone, match="no node answers"):  # it is asked, so nothing is in the way
+        join(text, config.folder, "web1", "10.0.0.1", None)
+    (aside,) = config.state.parent.glob("web1.left-*")
+    assert (aside / "node.toml").exists()
+    assert not config.path.exists()

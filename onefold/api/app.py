@@ -5,16 +5,17 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Mapping
 
 from starlette.applications import Starlette
+from starlette.datastructures import MutableHeaders
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from onefold.api import cluster, events, files, health, members, metrics, openapi, page, past, strays
 from onefold.api.connection import HEADERS_BYTES_MAX
-from onefold.api.gate import Gate
+from onefold.api.gate import Gate, note_token
 from onefold.api.operation import Operation
 from onefold.api.parameters import check_query
 from onefold.api.problem import ApiError, api_error, http_error, onefold_error, respond, unforeseen
@@ -47,8 +48,27 @@ def build(service: Service) -> Starlette:
         OnefoldError: onefold_error,
         Exception: unforeseen,
     }
-    middleware = [Middleware(Counted, requests=service.requests), Middleware(_Brief)]
-    return Starlette(routes=[*routes, *page.routes()], exception_handlers=handlers, middleware=middleware)
+    middleware = [Middleware(Counted, requests=service.requests), Middleware(_Careful), Middleware(_Brief)]
+    made = Starlette(routes=[*routes, *page.routes()], exception_handlers=handlers, middleware=middleware)
+    made.router.redirect_slashes = False  # to whatever the request's Host says
+    return made
+
+
+class _Careful:
+    """ASGI middleware: no answer is guessed to be of another type, nor kept by anybody, unless it says so itself."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        async def careful(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                headers = MutableHeaders(scope=message)
+                headers.setdefault("X-Content-Type-Options", "nosniff")
+                headers.setdefault("Cache-Control", "no-store")
+            await send(message)
+
+        await self._app(scope, receive, careful)
 
 
 class _Brief:
@@ -74,7 +94,7 @@ def _guarded(
         operation = methods["GET" if request.method == "HEAD" else request.method]
         note_operation(request.scope, operation.path)
         if operation.role is not None:
-            gate.check(request, service.roster(), operation.role)
+            note_token(request.scope, gate.check(request, service.roster(), operation.role))
         check_query(request, operation)
         return await operation.handle(service, request)
 

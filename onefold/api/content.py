@@ -19,7 +19,7 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from onefold.api.problem import ApiError
-from onefold.disk import trouble
+from onefold.disk import check_reserve, trouble
 from onefold.errors import ContentMismatch
 from onefold.node.read import Content
 from onefold.node.write import SMALL_BYTES_MAX
@@ -110,8 +110,11 @@ async def received(request: Request, directory: Path, bytes_max: int) -> AsyncIt
     """The body of `request`; a file of it is gone afterwards. Raises `ApiError`: 413 when it is longer than
     `bytes_max`, 400 when it broke off; `DiskTrouble`."""
     told = request.headers.get("content-length", "")
-    if told.isdecimal() and int(told) > bytes_max:
-        raise _too_long(bytes_max)
+    if told.isdecimal():
+        if int(told) > bytes_max:
+            raise _too_long(bytes_max)
+        if int(told) > SMALL_BYTES_MAX:
+            _check_room(directory, int(told))
     hasher = blake3()
     gathered = bytearray()
     size = 0
@@ -154,7 +157,16 @@ def _create(file: Path) -> int:
         raise trouble("cannot keep what is being written", file.parent, error) from error
 
 
+def _check_room(directory: Path, size: int) -> None:
+    """What comes must not fill the disk: the node itself would have to stop for that."""
+    try:
+        check_reserve(directory, size)
+    except OSError as error:
+        raise trouble("cannot keep what is being written", directory, error) from error
+
+
 def _spool(fd: int, file: Path, hasher: blake3, data: bytearray) -> None:
+    _check_room(file.parent, len(data))
     hasher.update(data)
     view = memoryview(data)
     try:

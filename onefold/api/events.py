@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 
 from starlette.requests import Request
 from starlette.responses import Response
@@ -12,6 +12,7 @@ from starlette.responses import Response
 from onefold.api.answers import Placed, Reset
 from onefold.api.cluster import status_of
 from onefold.api.feed import event
+from onefold.api.gate import is_let_in
 from onefold.api.operation import Operation, Parameter
 from onefold.api.problem import ApiError
 from onefold.api.service import Service
@@ -32,7 +33,14 @@ async def events(service: Service, request: Request) -> Response:
     changes = service.node.changes
     since = _since(request)
     headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
-    stream = _stream(service, changes, changes.index if since is None else since)
+    if request.method == "HEAD":  # has no end to wait for
+        return Response(None, headers=headers, media_type=MEDIA_TYPE)
+    stream = _stream(
+        service,
+        changes,
+        changes.index if since is None else since,
+        lambda: is_let_in(request, service.roster()),
+    )
     return Stream(stream, MEDIA_TYPE, headers)
 
 
@@ -46,16 +54,18 @@ def _since(request: Request) -> int | None:
     return int(told)
 
 
-async def _stream(service: Service, changes: Changes, index: int) -> AsyncGenerator[bytes, None]:
-    """The events after entry `index`. Nothing is kept for a reader: one that is too slow finds that what it wanted is
-    not known any more, and is told so (`reset`)."""
+async def _stream(
+    service: Service, changes: Changes, index: int, allowed: Callable[[], bool]
+) -> AsyncGenerator[bytes, None]:
+    """The events after entry `index`, as long as they are `allowed`. Nothing is kept for a reader: one that is too slow
+    finds that what it wanted is not known any more, and is told so (`reset`)."""
     feed = service.feed
     newest = max(report.applied for report in service.node.reporter.known())
     lost = index > newest  # it has seen another log
     status, placed = -1, changes.placed_count
-    with feed.follow(changes, lambda: status_of(service)):
+    with feed.follow(changes, lambda: status_of(service), service.roster):
         yield FIRST % index
-        while not feed.closed:
+        while not feed.closed and allowed():
             parts = []
             if lost or index < changes.oldest:
                 lost, index = False, changes.index

@@ -16,6 +16,7 @@ import structlog
 from onefold.api.answers import Changed, ChangeTold, EntryKind, Verb, href
 from onefold.core.model import Kind
 from onefold.core.paths import show
+from onefold.core.roster import Roster
 from onefold.errors import OnefoldError
 from onefold.node.changes import Changes, EntryChanges, PathChange
 
@@ -51,12 +52,15 @@ class Feed:
             self._changes.wake()
 
     @contextlib.contextmanager
-    def follow(self, changes: Changes, status: Callable[[], Awaitable[Any]]) -> Iterator[None]:
-        """As long as this lasts, somebody follows `changes`, and `status()` is asked."""
+    def follow(
+        self, changes: Changes, status: Callable[[], Awaitable[Any]], roster: Callable[[], Roster]
+    ) -> Iterator[None]:
+        """As long as this lasts, somebody follows `changes`, and `status()` is asked; another `roster()` is news, too:
+        it may not allow that any more."""
         self.following += 1
         if self._task is None:
             self._changes = changes
-            self._task = asyncio.get_running_loop().create_task(self._watch(changes, status))
+            self._task = asyncio.get_running_loop().create_task(self._watch(changes, status, roster))
         try:
             yield
         finally:
@@ -65,8 +69,14 @@ class Feed:
                 self._task.cancel()
                 self._task = None
 
-    async def _watch(self, changes: Changes, status: Callable[[], Awaitable[Any]]) -> None:
+    async def _watch(
+        self, changes: Changes, status: Callable[[], Awaitable[Any]], roster: Callable[[], Roster]
+    ) -> None:
+        known = roster()
         while True:
+            if roster() != known:
+                known = roster()
+                changes.wake()
             try:
                 told = event("status", await status())
             except OnefoldError as error:

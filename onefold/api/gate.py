@@ -7,6 +7,7 @@ import time
 from collections import OrderedDict
 
 from starlette.requests import Request
+from starlette.types import Scope
 
 from onefold.api.problem import ApiError
 from onefold.core.roster import ROLES, Role, Roster, Token, holder
@@ -17,6 +18,7 @@ FORGIVEN_SECONDS = 6.0
 """Each failure is forgotten after that long."""
 ADDRESSES_MAX = 10_000
 BEARER = "Bearer"
+_TOKEN = "onefold.token"  # noqa: S105
 
 
 class Gate:
@@ -59,6 +61,16 @@ def _network(host: str) -> str:
         return host
     address = ipaddress.IPv6Address(host.partition("%")[0])
     return str(address.ipv4_mapped or ipaddress.IPv6Network((address, 64), strict=False))
+
+
+def note_token(scope: Scope, token: Token) -> None:
+    """It is `token` that lets this request in."""
+    scope[_TOKEN] = token
+
+
+def is_let_in(request: Request, roster: Roster) -> bool:
+    """Whether what let `request` in is in `roster` still."""
+    return request.scope[_TOKEN] in roster.tokens
 
 
 def bearer(request: Request) -> str:

@@ -8,6 +8,7 @@ from starlette.convertors import Convertor, register_url_convertor
 from starlette.requests import Request
 
 from onefold.api.answers import raw
+from onefold.api.problem import ApiError
 from onefold.core.paths import RelPath
 
 
@@ -32,11 +33,13 @@ def parse_href(text: str) -> RelPath:
 
 
 def path_of(request: Request, after: int = 3) -> RelPath:
-    """The path that ends the URL of `request`, behind its first `after` slashes. Raises `BadPath`."""
+    """The path that ends the URL of `request`, behind its first `after` slashes. Raises `BadPath`, and `ApiError` (404)
+    when what is before it was found by its decoded form only: an encoded slash there would shift the path."""
     spelled: bytes = request.scope["raw_path"]
-    parts = spelled.split(b"/", after)
-    path = unquote_to_bytes(parts[after]) if len(parts) > after else b""
-    return RelPath.parse(path)
+    *before, path = spelled.split(b"/", after)
+    if len(before) < after or any(b"%" in part for part in before):
+        raise ApiError(404, f"there is no {spelled.decode('ascii', 'replace')} in this API", "see /v1/openapi.json")
+    return RelPath.parse(unquote_to_bytes(path))
 
 
 def query(request: Request, name: str) -> bytes | None:

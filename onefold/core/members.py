@@ -3,7 +3,7 @@
 The rules:
 
 1.  An invitation is good for one node, before it expires. Who joined may ask again with the same secret as long as it
-    shows the same key: a crash, or an answer that was lost, must not cost another invitation. Who is to leave may not.
+    shows the same key, and is not to leave: a crash, or an answer that was lost, must not cost another invitation.
 2.  Names and ports are nobody else's. A name is free again once its member is out.
 3.  A member that leaves is only marked: whether it may go depends on what the others have on their disks
     (`onefold.core.seats`). Who is revoked is let in nowhere from that moment on, though it may still count.
@@ -99,8 +99,7 @@ def redeem(roster: Roster, secret: str, wanted: RosterMember, now: float) -> tup
     digest = digest_of(secret)
     for member in roster.members:
         if member.invitation == digest:
-            if member.leaving:
-                raise UserError(f"{member.name} leaves the cluster", "get another: onefold invite")
+            _check_stays(member)
             if _asked(member) != _asked(wanted):
                 raise UserError(
                     f"this invitation was used by {member.name} at {member.address}", "get another: onefold invite"
@@ -131,8 +130,7 @@ def with_machine_token(roster: Roster, name: str, secret: str) -> Roster:
 def with_serials(roster: Roster, name: str, serials: tuple[str, ...]) -> Roster:
     """`roster` knowing of more certificates of `name`. Raises `UserError` when it is no member, or is to leave."""
     member = member_of(roster, name)
-    if member.leaving:
-        raise UserError(f"{name} leaves the cluster", "it gets no more certificates")
+    _check_stays(member)
     return _with(roster, replace(member, serials=(*member.serials, *serials)))
 
 
@@ -185,6 +183,12 @@ def unwise(votes: int) -> str:
 def _asked(member: RosterMember) -> tuple[str, ...]:
     """What its certificates were signed for."""
     return member.key, member.name, member.address, member.api
+
+
+def _check_stays(member: RosterMember) -> None:
+    """Raises `UserError` when `member` is on its way out, perhaps since its keys were stolen."""
+    if member.leaving:
+        raise UserError(f"{member.name} leaves the cluster", "it gets no more certificates")
 
 
 def _without_machine_token(roster: Roster, name: str) -> Roster:

@@ -17,7 +17,6 @@ object is asked for again. It is hashed with the rest, so a part that a crash ha
 from __future__ import annotations
 
 import ctypes
-import errno
 import itertools
 import os
 import re
@@ -29,7 +28,7 @@ from pathlib import Path
 
 from blake3 import blake3
 
-from onefold.disk import RESERVE_BYTES, trouble
+from onefold.disk import check_reserve, trouble
 from onefold.edge.reread import Rereading
 from onefold.errors import ContentMismatch, PeerGone
 
@@ -203,9 +202,7 @@ class ObjectStore:
 
     def _check_room(self, digest: bytes, size: int) -> None:
         with self._storing(digest):
-            room = os.statvfs(self._directory)
-            if room.f_bavail * room.f_frsize < size + RESERVE_BYTES:
-                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            check_reserve(self._directory, size)
 
     def _write(
         self, temporary: Path, begun: int, digest: bytes, size: int, chunks: Iterable[bytes | memoryview]

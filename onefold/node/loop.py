@@ -322,6 +322,7 @@ class Node:
         self.answerer.change(members)
         self.kept.change(members)
         self.large.term_changed()  # what is held for later is held by a majority of those who voted before
+        self.writer.turned()
         self._take_stand()
         self._moved()
         self.reporter.change()

@@ -5,13 +5,14 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from blake3 import blake3
 from starlette.requests import Request
 
-from onefold import linux
+from onefold import disk, linux
 from onefold.api.content import Body, ContentResponse, byte_range, http_date, received
 from onefold.api.problem import ApiError
 from onefold.errors import ContentMismatch, DiskTrouble
@@ -63,6 +64,24 @@ async def test_a_body_that_breaks_off_is_written_nowhere(tmp_path: Path) -> None
 async def test_a_disk_that_does_not_take_a_body_is_named(tmp_path: Path) -> None:
     with pytest.raises(DiskTrouble):
         await body(request([b"x" * (2 << 20)]), tmp_path / "none")
+
+
+@pytest.mark.parametrize("told", [{}, {"Content-Length": str(8 << 20)}])
+async def test_a_body_leaves_room_for_the_node_itself(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, told: dict[str, str]
+) -> None:
+    asked = request([b"x" * (1 << 20)] * 8, told)
+    free = disk.RESERVE_BYTES + (4 << 20)
+
+    def room(place: Path) -> SimpleNamespace:
+        written = sum(file.stat().st_size for file in tmp_path.iterdir())
+        return SimpleNamespace(f_bavail=free - written, f_frsize=1, f_files=0, f_favail=0)
+
+    monkeypatch.setattr(disk.os, "statvfs", room)
+    with pytest.raises(DiskTrouble, match="the disk is full") as raised:
+        await body(asked, tmp_path)
+    assert raised.value.full
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize(

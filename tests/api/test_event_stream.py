@@ -16,6 +16,7 @@ from onefold.api.service import Service
 from onefold.core.catalogue import Catalogue, MemoryRows
 from onefold.core.messages import Cluster, Message
 from onefold.core.model import NEVER, NEW, ROOT, Batch, Kind, Origin, Pack, Put
+from onefold.core.roster import Roster
 from onefold.node.changes import ENTRIES_KEPT, Changes
 
 
@@ -25,6 +26,8 @@ class Followed:
     def __init__(self) -> None:
         self.changes = Changes(0)
         self.feed = Feed()
+        self.roster = Roster()
+        self.allowed = True
         self._rows = MemoryRows()
         self._catalogue = Catalogue(self._rows)
         reporter = SimpleNamespace(known=lambda: [SimpleNamespace(applied=self.changes.index)])
@@ -32,11 +35,12 @@ class Followed:
             feed=self.feed,
             ask=self._ask,
             config=SimpleNamespace(name="a"),
+            roster=lambda: self.roster,
             node=SimpleNamespace(reporter=reporter, changes=self.changes),
         )
 
     def stream(self, index: int = 0) -> AsyncIterator[bytes]:
-        return _stream(cast(Service, self._service), self.changes, index)
+        return _stream(cast(Service, self._service), self.changes, index, lambda: self.allowed)
 
     def apply(self, count: int) -> None:
         for index in range(self._catalogue.index + 1, self._catalogue.index + count + 1):
@@ -103,6 +107,19 @@ async def test_all_streams_end_with_the_feed_and_nothing_of_them_stays() -> None
     assert of.feed.following == 0
     await asyncio.sleep(0)
     assert len(asyncio.all_tasks()) == 1
+
+
+async def test_a_stream_ends_soon_after_a_roster_that_does_not_allow_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("onefold.api.feed.STATUS_SECONDS", 0.05)
+    of = Followed()
+    stream = of.stream()
+    await anext(stream)
+    await anext(stream)
+    end = asyncio.create_task(anext(stream, None))  # type: ignore[arg-type]
+    await asyncio.sleep(0)
+    of.allowed, of.roster = False, Roster(revoked=("1",))
+    async with asyncio.timeout(5):
+        assert await end is None
 
 
 async def test_the_status_is_looked_at_once_for_all_and_told_only_when_it_changed(

@@ -129,3 +129,7 @@ def test_a_stream_ends_at_once_with_its_node_and_goes_on_at_another(tmp_path: Pa
             (cluster.folder("node1") / "third").write_bytes(b"1")
             assert changed(events, "third").index > event.index
             assert took < 10
+
+
+def test_asking_for_the_headers_alone_has_an_end(asking: httpx.Client) -> None:
+    assert asking.head("/v1/events").headers["content-type"].startswith("text/event-stream")

@@ -383,3 +383,11 @@ def test_who_may_only_read_does_not_write(running: Demo, here: str, clients: dic
     with httpx.Client(base_url=clients["node1"].base_url, verify=False) as stranger:
         for method, url in (("GET", "/v1/list/"), ("PUT", f"/v1/files/{here}"), ("DELETE", f"/v1/files/{here}")):
             problem(stranger.request(method, url), 401)
+
+
+def test_an_encoded_slash_before_the_path_does_not_shift_it(leader: httpx.Client, here: str) -> None:
+    leader.put(f"/v1/files/{here}", content=b"1").raise_for_status()
+    for prefix in ("v1%2Ffiles/x", "v1/files%2Fx", "%76%31/files", "v1/list%2Fx"):
+        assert leader.get(f"/{prefix}/{here}").status_code == 404
+    assert leader.delete(f"/v1%2Ffiles/x/{here}").status_code == 404
+    assert leader.get(f"/v1/files/{here}").content == b"1"

@@ -150,6 +150,13 @@ def test_who_is_revoked_is_so_at_once_and_gets_no_more_certificates() -> None:
         with_serials(without, "web2", ("b3",))
 
 
+def test_g8_who_is_revoked_gets_in_no_more_by_the_invitation_it_came_with() -> None:
+    without = revoke(joined(INVITING, SECOND), "web2")
+    assert not is_invited(without, "s3cret", NOW)
+    with pytest.raises(UserError, match="web2 leaves the cluster: it gets no more certificates"):
+        joined(without, replace(SECOND, serials=("b3",)))
+
+
 def test_who_does_not_exist_is_named_with_those_who_do() -> None:
     with pytest.raises(UserError, match="there is no node 'web7': there are web1"):
         leave(ONE, "web7")
