@@ -16,8 +16,7 @@ from typing import NamedTuple, cast
 
 import structlog
 
-from onefold.api.server import ApiServer
-from onefold.api.service import Service
+from onefold.api.listener import listen, serve
 from onefold.claim import check_standing
 from onefold.config import ADMIN, Config
 from onefold.core.messages import STANDBY, Ask, Cluster, Message, Problem, Report
@@ -73,12 +72,11 @@ async def stand_by(config: Config, contexts: Contexts, problem: Problem, seconds
         bystander,
         problem,
     )
-    service = Service(config, functools.partial(bystander.answer, ADMIN), functools.partial(load, config.state))
-    api = ApiServer(service) if config.api.enabled else None
+    ask = functools.partial(bystander.answer, ADMIN)
+    api: asyncio.Task[None] | None = None
     try:
         await peers.start()
-        if api is not None:
-            await api.start()
+        api = asyncio.create_task(serve(listen(config.api), config, ask, functools.partial(load, config.state), None))
         until = loop.time() + seconds
         while not await happened(ending, CHECK_SECONDS):
             wrong = await asyncio.to_thread(whats_wrong, config)
@@ -90,7 +88,10 @@ async def stand_by(config: Config, contexts: Contexts, problem: Problem, seconds
         return False
     finally:
         if api is not None:
-            await api.close()
+            api.cancel()
+            (end,) = await asyncio.gather(api, return_exceptions=True)
+            if not isinstance(end, asyncio.CancelledError):
+                log.warning("the API was not served", error=str(end))
         await peers.close()
 
 
