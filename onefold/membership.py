@@ -70,6 +70,8 @@ class Membership:
             lambda: node.index,
             self._hand_over,
         )
+        if not config.fixed:
+            node.elector.prepare = self.copy.refresh
         node.keeper.eager = self._seats_wait
         self._changed(self.copy.roster)
 
