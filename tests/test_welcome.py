@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import socket
 import ssl
+import threading
 import time
 from collections.abc import AsyncIterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -243,3 +246,24 @@ async def test_a_node_without_the_authority_whose_certificate_is_over_is_told_to
     (config.state / AUTHORITY / "ca.key").unlink()
     with pytest.raises(OperatorError, match=r"are over.*onefold remove web1; then let it join again"):
         await revive(config)
+
+
+def test_a_certificate_that_has_ended_by_the_clock_here_is_said_to_be_that(
+    config: Config, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    over(config)
+    monkeypatch.setattr("onefold.join._authority", lambda at, digest: config.tls.ca.read_text())
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(config.tls.cert, config.tls.key)
+
+    def serve() -> None:
+        with suppress(ssl.SSLError), listener.accept()[0] as plain, context.wrap_socket(plain, server_side=True):
+            pass
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        server = threading.Thread(target=serve)
+        server.start()
+        text = written(Ticket((f"127.0.0.1:{listener.getsockname()[1]}",), bytes(32), config.folder_id, SECRET))
+        with pytest.raises(PeerGone, match=r"does not hold here \(certificate has expired\): set the clocks"):
+            join(text, config.folder.with_name("two"), "web2", "10.0.0.2", None)
+        server.join()
