@@ -179,6 +179,9 @@ def _seen_from(sock: socket.socket) -> Address:
 
 
 def _gone(at: Address, error: Exception) -> PeerGone:
+    if isinstance(error, ssl.SSLCertVerificationError):
+        what = f"the certificate of the node at {at} does not hold here ({error.verify_message})"
+        return PeerGone(what, "set the clocks of both machines right")
     return PeerGone(f"no node answers at {at} ({error})", "start it, and open its port to this machine")
 
 

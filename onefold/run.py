@@ -42,7 +42,7 @@ from onefold.edge.strays import Strays
 from onefold.edge.tls import check_own, peer_name
 from onefold.edge.transfer import PeerNetwork
 from onefold.edge.watch import InotifyWatcher
-from onefold.errors import Bug, DiskTrouble, OnefoldError
+from onefold.errors import Bug, DiskTrouble, OnefoldError, OperatorError
 from onefold.membership import Membership
 from onefold.node.given import Identity, Ports
 from onefold.node.loop import CatalogueGivenUp, Node, Renewed
@@ -51,6 +51,7 @@ from onefold.pulse import Pulse, sentence
 from onefold.roster import load, with_roster
 from onefold.roster_copy import endpoints, store
 from onefold.standby import Contexts, stand_by
+from onefold.welcome import revive
 
 MACHINE = frozenset(
     (
@@ -102,7 +103,7 @@ def main(config: Config, pulse: Pulse = NO_PULSE) -> int:
     sys.setrecursionlimit(20_000)  # a path may hold 2,047 directories, and trees are walked by recursion
     gc.set_threshold(50_000, 20, 50)  # nearly all that we make are values without cycles
     try:
-        check_own(*config.tls, config.name)
+        _check_certificates(config)
         contexts = Contexts.of(config)
         patience = STANDBY_SECONDS_MIN
         suspicious = False
@@ -123,6 +124,17 @@ def main(config: Config, pulse: Pulse = NO_PULSE) -> int:
                 return 0
     except Exception as error:
         raise _named(error) from None
+
+
+def _check_certificates(config: Config) -> None:
+    """Raises `OperatorError` unless the others will take them. After too long a time off they are renewed."""
+    try:
+        check_own(*config.tls, config.name)
+    except OperatorError:
+        if config.fixed or not asyncio.run(revive(config)):
+            raise
+        log.info("the certificates of this node were over, and are renewed")
+        check_own(*config.tls, config.name)
 
 
 async def _stand_by(config: Config, contexts: Contexts, problem: Problem, seconds: float, pulse: Pulse) -> bool:
