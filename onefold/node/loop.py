@@ -637,6 +637,8 @@ class Node:
         leader = self._leader()
         if not leader or not (leader == self.who.name or self._says_that_it_leads(leader)):
             return "it reaches nobody that leads"
+        if self._ports.log.problems():
+            return "edits wait, since the log does not take them"
         if not self._is_ready() or self.catch_up.progress() or self.placer.progress():
             return "its folder is not yet what the others have"
         return ""
