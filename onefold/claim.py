@@ -222,10 +222,13 @@ def _lock(path: Path, flags: int, what: str, place: Path) -> int:
 
 
 def put_aside(state: Path, folder: Path) -> Path:
-    """Where the state of a node that is out is kept from now on. Its folder belongs to nobody. Raises `OSError`."""
+    """Where the state of a node that is out is kept from now on. Its folder belongs to nobody, unless it is another
+    cluster's by now. Raises `OSError`."""
+    ours = _read(state / STATE_ID)
     aside = state.with_name(f"{state.name}.{ASIDE}-{time.time_ns() // 1_000_000}")
     os.rename(state, aside)
-    forget_id(folder)
+    if ours is not None and _read(folder / META / ID) == ours:
+        forget_id(folder)
     return aside
 
 

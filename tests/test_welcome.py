@@ -217,11 +217,15 @@ def test_a_machine_whose_node_was_removed_joins_again_and_one_whose_node_is_a_me
     with pytest.raises(UserError, match=r"there is a node in .* already: run it"):
         join(text, config.folder, "web1", "10.0.0.1", None)
     save(config.state, Roster(members=(RosterMember("web2", "10.0.0.2:7400", seated=True),)))
+    (config.state / "folder-id").write_text(f"{config.folder_id}\n")
+    (config.folder / ".onefold").mkdir()
+    (config.folder / ".onefold" / "id").write_text("another-cluster\n")
     with pytest.raises(PeerGone, match="no node answers"):  # it is asked, so nothing is in the way
         join(text, config.folder, "web1", "10.0.0.1", None)
     (aside,) = config.state.parent.glob("web1.left-*")
     assert (aside / "node.toml").exists()
     assert not config.path.exists()
+    assert (config.folder / ".onefold" / "id").read_text() == "another-cluster\n"
 
 
 def over(config: Config) -> None:
