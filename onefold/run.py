@@ -21,8 +21,7 @@ import structlog
 import uvloop
 
 from onefold import linux
-from onefold.api.server import ApiServer
-from onefold.api.service import Service
+from onefold.api.late import LateApi
 from onefold.claim import check_standing, locked_folder
 from onefold.config import ADMIN, Config
 from onefold.core import wire
@@ -159,14 +158,15 @@ async def _run(config: Config, contexts: Contexts, suspicious: bool, pulse: Puls
         stop = asyncio.create_task(ending.wait())
         watch = asyncio.create_task(process.watch_folder())
         roster = asyncio.create_task(process.membership.run())
+        api = asyncio.create_task(process.api.run())
         with pulse.beating(lambda: sentence(process.node.reporter.own())):
-            await asyncio.wait((node, stop, watch, roster), return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait((node, stop, watch, roster, api), return_when=asyncio.FIRST_COMPLETED)
         if stop.done() and not node.done() and not watch.done():
             await process.node.stop()
-        for task in (node, stop, watch, roster):
+        for task in (node, stop, watch, roster, api):
             task.cancel()
         try:
-            for end in await asyncio.gather(watch, node, roster, return_exceptions=True):
+            for end in await asyncio.gather(watch, node, roster, api, return_exceptions=True):
                 _raise(end)
             await process.ended_in_order()
         except Renewed as end:
@@ -294,8 +294,7 @@ class _Process:
         self.node.problem_sources.append(self.membership.problems)
         self.node.answerer.certify = self.membership.certify
         ask = functools.partial(self.node.answerer.answer, ADMIN)
-        service = Service(config, ask, lambda: self.membership.copy.roster, self.node)
-        self._api = ApiServer(service) if config.api.enabled else None
+        self.api = LateApi(config, ask, lambda: self.membership.copy.roster, self.node)
 
     def _open_hooks(self, in_order: bool) -> HookPrograms:
         config = self._config
@@ -320,8 +319,6 @@ class _Process:
         done = self._materialiser.recover(self._base.intents(), self._base, self._catalogue)
         self.node.placer.recovered(done)
         await self._peers.start()
-        if self._api is not None:
-            await self._api.start()
 
     def unplaced(self) -> Iterator[Id]:
         return self._base.differences(self._catalogue)
@@ -343,8 +340,7 @@ class _Process:
                 )
 
     async def close(self) -> None:
-        if self._api is not None:
-            await self._api.close()
+        await self.api.close()
         await self._peers.close()
         await self._log.close()
         await self.membership.close()

@@ -16,8 +16,7 @@ from typing import NamedTuple, cast
 
 import structlog
 
-from onefold.api.server import ApiServer
-from onefold.api.service import Service
+from onefold.api.late import LateApi
 from onefold.claim import check_standing
 from onefold.config import ADMIN, Config
 from onefold.core.messages import STANDBY, Ask, Cluster, Message, Problem, Report
@@ -73,14 +72,14 @@ async def stand_by(config: Config, contexts: Contexts, problem: Problem, seconds
         bystander,
         problem,
     )
-    service = Service(config, functools.partial(bystander.answer, ADMIN), functools.partial(load, config.state))
-    api = ApiServer(service) if config.api.enabled else None
+    api = LateApi(config, functools.partial(bystander.answer, ADMIN), functools.partial(load, config.state))
+    serving = asyncio.create_task(api.run())
     try:
         await peers.start()
-        if api is not None:
-            await api.start()
         until = loop.time() + seconds
         while not await happened(ending, CHECK_SECONDS):
+            if serving.done():
+                await serving
             wrong = await asyncio.to_thread(whats_wrong, config)
             if wrong is not None:
                 bystander.problem = wrong
@@ -89,8 +88,9 @@ async def stand_by(config: Config, contexts: Contexts, problem: Problem, seconds
                 return True
         return False
     finally:
-        if api is not None:
-            await api.close()
+        serving.cancel()
+        await asyncio.gather(serving, return_exceptions=True)
+        await api.close()
         await peers.close()
 
 
