@@ -60,15 +60,19 @@ def with_member(roster: Roster, member: RosterMember) -> Roster:
 
 def check_name(name: str) -> None:
     """Raises `UserError` when no node can have this name."""
-    if name in RESERVED or not NAME.fullmatch(name):
+    if name.lower() in RESERVED or not NAME.fullmatch(name):
         raise UserError(f"no node can be called {name!r}", "use 1 to 63 letters, digits and dashes; not admin")
 
 
 def check_free(roster: Roster, name: str) -> None:
     """Raises `UserError` when a new node cannot have this name."""
     check_name(name)
-    if any(member.name == name for member in roster.members):
-        raise UserError(f"there is a node {name!r} already", f"choose another name, or `onefold remove {name}` first")
+    for member in roster.members:
+        if member.name.lower() == name.lower():  # in a certificate, as a name of DNS, they are the same
+            raise UserError(
+                f"there is a node {member.name!r} already",
+                f"choose another name, or `onefold remove {member.name}` first",
+            )
 
 
 def with_invitation(roster: Roster, secret: str, expires: int, voter: bool, name: str, now: float) -> Roster:

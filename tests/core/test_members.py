@@ -85,6 +85,10 @@ def test_a_guessed_secret_is_no_invitation() -> None:
 def test_names_and_ports_are_nobody_elses() -> None:
     with pytest.raises(UserError, match=r"there is a node 'web1' already"):
         joined(INVITING, replace(SECOND, name="web1"))
+    with pytest.raises(UserError, match=r"there is a node 'web1' already"):
+        joined(INVITING, replace(SECOND, name="WEB1"))
+    with pytest.raises(UserError, match=r"no node can be called 'Admin'"):
+        joined(INVITING, replace(SECOND, name="Admin"))
     with pytest.raises(UserError, match=r"10.0.0.1:7403 shares a port with web1"):
         joined(INVITING, replace(SECOND, address="10.0.0.1:7403"))
     with pytest.raises(UserError, match=r"10.0.0.1:7404 shares a port with web1"):
