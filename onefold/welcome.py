@@ -13,7 +13,7 @@ from typing import Any
 
 import msgspec
 
-from onefold.config import ADMIN, Config, parse_address
+from onefold.config import ADMIN, Address, Config, parse_address
 from onefold.core import members
 from onefold.core.roster import Roster, RosterMember
 from onefold.edge.tls import CA, CA_KEY
@@ -58,10 +58,8 @@ async def welcome(config: Config, rosters: RosterStore, secret: str, join: Join,
     """Let a node in. Raises `UserError` when it may not join so, `OperatorError` when it cannot be done here."""
     authority = config.state / AUTHORITY
     ca, key = _read(authority / CA), _read(authority / CA_KEY)
-    address = parse_address(join.address)
-    if address is None:
-        raise BadSetting(f"{join.address!r} is no address", 'give "host:port", as in 10.0.0.2:7400')
-    api = parse_address(join.api) if join.api else None
+    address = _place(join.address)
+    api = _place(join.api) if join.api else None
     hosts = tuple(dict.fromkeys(each.host for each in (address, api) if each is not None))
     standing = await rosters.read()
     if not members.is_invited(standing.roster, secret, now):
@@ -109,6 +107,13 @@ async def renew(config: Config, rosters: RosterStore, name: str, request: str, a
             return node, admin
         standing = await rosters.read()
     raise OperatorError("the roster changes too often just now", "ask again in a moment")
+
+
+def _place(text: str) -> Address:
+    address = parse_address(text)
+    if address is None:
+        raise BadSetting(f"{text!r} is no address", 'give "host:port", as in 10.0.0.2:7400')
+    return address
 
 
 def _read(file: Path) -> str:

@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from onefold import sign
 from onefold.config import ADMIN, Config
@@ -130,6 +131,14 @@ async def test_what_is_no_request_of_ours_is_refused(config: Config, rosters: Ro
     bad = Join("web2", good.address, "no request", good.admin_request)
     with pytest.raises(UserError, match="web2 sent no request for a certificate"):
         await welcome(config, rosters, SECRET, bad, time.time())
+
+
+@pytest.mark.parametrize(("address", "api"), [("x", ""), ("10.0.0.2:7400", "x"), ("10.0.0.2:7400", "*:7404")])
+async def test_where_nobody_can_be_reached_is_refused(config: Config, rosters: Rosters, address: str, api: str) -> None:
+    before = rosters.standing
+    with pytest.raises(UserError, match=r"no address|can be reached"):
+        await welcome(config, rosters, SECRET, replace(asked(), address=address, api=api), time.time())
+    assert rosters.standing == before
 
 
 async def test_a_node_without_the_authority_says_who_can(config: Config, rosters: Rosters) -> None:
