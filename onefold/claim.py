@@ -16,6 +16,7 @@ import errno
 import fcntl
 import os
 import socket
+import time
 from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -28,6 +29,7 @@ from onefold.errors import DiskTrouble, OperatorError
 
 META = ".onefold"
 ID = "id"
+ASIDE = "left"
 STATE_ID = "folder-id"
 LOCK = "lock"
 REJOINS = "rejoins"
@@ -217,6 +219,19 @@ def _lock(path: Path, flags: int, what: str, place: Path) -> int:
             f"a node is running on {what} {place} already", "stop it, or give this node a folder and a state of its own"
         ) from None
     return lock
+
+
+def put_aside(state: Path, folder: Path) -> Path:
+    """Where the state of a node that is out is kept from now on. Its folder belongs to nobody. Raises `OSError`."""
+    aside = state.with_name(f"{state.name}.{ASIDE}-{time.time_ns() // 1_000_000}")
+    os.rename(state, aside)
+    forget_id(folder)
+    return aside
+
+
+def forget_id(folder: Path) -> None:
+    """The folder belongs to no cluster any more: it can join, or begin, another one. Raises `OSError`."""
+    (folder / META / ID).unlink(missing_ok=True)
 
 
 def _identify(config: Config) -> None:

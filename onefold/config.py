@@ -25,6 +25,7 @@ ADMIN = "admin"
 PORT_MAX = 65_535
 ROSTER = "roster.json"
 """In the state directory: the copy of the cluster's roster (`onefold.roster`)."""
+COPY_IT = "copy that file from the state directory of another node, all have the same"
 WILDCARDS = frozenset(("0.0.0.0", "::"))  # noqa: S104
 """Hosts that stand for all addresses of this machine."""
 NAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?", re.ASCII)
@@ -243,7 +244,7 @@ def _rostered(read: _Reader, file: Path) -> tuple[Member, ...]:
     except OSError as error:
         raise BadSetting(f"cannot read {file} ({error.strerror})", "make it readable") from error
     except (ValueError, KeyError, TypeError) as error:
-        raise BadSetting(f"{file}, this node's copy of the roster, is damaged", "join again: onefold join") from error
+        raise BadSetting(f"{file}, this node's copy of the roster, is damaged", COPY_IT) from error
 
 
 def _hooks(read: _Reader, rows: list[dict[str, Any]]) -> tuple[Hook, ...]:
@@ -275,7 +276,9 @@ def _derive(
     listen: Address = given("listen", me.address)
     if listen.port != me.address.port or listen.host not in (me.address.host, *WILDCARDS):
         raise read.wrong(
-            "listen", f"is {listen}, but the members reach {me.name} at {me.address}", "make both the same"
+            "listen",
+            f"is {listen}, but the members reach {me.name} at {me.address}",
+            "make both the same; a node that joined moves by `onefold remove` and joining anew",
         )
     tls = Tls(
         given("tls.ca", state / "tls" / "ca.crt"),
@@ -349,7 +352,8 @@ def _check_members(read: _Reader, members: tuple[Member, ...]) -> None:
         raise read.wrong(
             "members",
             "names no voter",
-            "begin with `onefold init` or `onefold join`, or list every node under [[members]]",
+            "begin with `onefold init` or `onefold join`, or list every node under [[members]];"
+            f" if {ROSTER} was lost, {COPY_IT}",
         )
     ports: dict[tuple[str, int], Member] = {}
     names: set[str] = set()

@@ -15,12 +15,14 @@ import http.client
 import json
 import socket
 import ssl
+import tomllib
 from pathlib import Path
 
 import msgspec
 
 from onefold.atomic import replace_file
 from onefold.certify import within
+from onefold.claim import LOCK, is_locked, put_aside
 from onefold.config import API_PORT, Address, Config, Tls, load, parse_address, state_beside
 from onefold.edge.tls import CA, CA_KEY, Authority
 from onefold.errors import OnefoldError, OperatorError, PeerGone, PeerRefused, UserError
@@ -35,6 +37,7 @@ from onefold.found import (
 )
 from onefold.invitation import Ticket, read
 from onefold.roster import SECRET, save
+from onefold.roster import load as load_copy
 from onefold.sign import requests
 from onefold.voter import REVOKED
 from onefold.welcome import AUTHORITY, Join, Joined
@@ -52,10 +55,10 @@ def join(text: str, directory: Path, name: str, listen: str, state: Path | None)
     folder = directory.absolute()
     state = (state or state_beside(folder, name)).absolute()
     settings = state / SETTINGS
-    if settings.exists():
-        raise UserError(f"there is a node in {state} already", f"run it: onefold run --config {settings}")
     given = address_of(listen) if listen else None
     try:
+        if settings.exists():
+            _put_aside_if_out(settings, state)
         make_directories(folder, state)
         files = within(state / "tls")
         request, admin_request = asyncio.run(requests((files.key, files.admin.key)))
@@ -67,6 +70,22 @@ def join(text: str, directory: Path, name: str, listen: str, state: Path | None)
     except OSError as error:
         raise unwritable(state, error) from error
     return load(settings)
+
+
+def _put_aside_if_out(settings: Path, state: Path) -> None:
+    """What a node that was taken out left behind is kept elsewhere. Raises `UserError` when it is a member."""
+    try:
+        node = tomllib.loads(settings.read_text())
+        name, folder = str(node["name"]), Path(node["folder"])
+    except (KeyError, TypeError, ValueError):
+        raise UserError(f"there is a node in {state} already, with damaged settings", f"mend {settings}") from None
+    members = load_copy(state).members
+    if not members or any(member.name == name for member in members) or is_locked(state / LOCK):
+        raise UserError(
+            f"there is a node in {state} already",
+            f"run it: onefold run --config {settings}; if it was removed from its cluster, move {state} away first",
+        )
+    put_aside(state, folder)
 
 
 def _keep(state: Path, files: Tls, joined: Joined) -> None:
@@ -160,6 +179,9 @@ def _seen_from(sock: socket.socket) -> Address:
 
 
 def _gone(at: Address, error: Exception) -> PeerGone:
+    if isinstance(error, ssl.SSLCertVerificationError):
+        what = f"the certificate of the node at {at} does not hold here ({error.verify_message})"
+        return PeerGone(what, "set the clocks of both machines right")
     return PeerGone(f"no node answers at {at} ({error})", "start it, and open its port to this machine")
 
 

@@ -7,7 +7,6 @@ majority of the voters is there. What has to wait for others is done by the node
 from __future__ import annotations
 
 import asyncio
-import os
 import re
 import secrets
 import ssl
@@ -16,7 +15,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from onefold import status
-from onefold.claim import LOCK, is_locked
+from onefold.claim import LOCK, forget_id, is_locked, put_aside
 from onefold.config import Config
 from onefold.core import members
 from onefold.core.roster import Roster, with_token, without_token
@@ -34,7 +33,6 @@ ATTEMPTS = 10
 OUT_SECONDS = 90.0
 """How long it may take until a node is out: others may have to sync their disks first."""
 LOOK_SECONDS = 0.5
-ASIDE = "left"
 SPAN = re.compile(r"(\d+)([smhd])")
 UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 EXPIRES_MAX = 30 * UNITS["d"]
@@ -93,12 +91,9 @@ def leave(config: Config, purge: bool) -> str:
         import shutil
 
         shutil.rmtree(config.state)
-        _forget_id(config)
+        forget_id(config.folder)
         return f"{config.state} is removed"
-    aside = config.state.with_name(f"{config.state.name}.{ASIDE}-{time.time_ns() // 1_000_000}")
-    os.rename(config.state, aside)
-    _forget_id(config)
-    return f"its state is kept in {aside}"
+    return f"its state is kept in {put_aside(config.state, config.folder)}"
 
 
 def remove(config: Config, name: str, force: bool) -> None:
@@ -222,10 +217,3 @@ def _until(holds: Callable[[], bool], otherwise: str) -> None:
         if time.monotonic() > deadline:
             raise OperatorError(otherwise, "it goes on by itself once a majority is there: see onefold status")
         time.sleep(LOOK_SECONDS)
-
-
-def _forget_id(config: Config) -> None:
-    """The folder belongs to no cluster any more: it can join, or begin, another one."""
-    from onefold.claim import ID, META
-
-    (config.folder / META / ID).unlink(missing_ok=True)

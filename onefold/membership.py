@@ -27,7 +27,7 @@ from onefold.roster_copy import RosterCopy, endpoints, peer_urls
 from onefold.seating import Seating
 from onefold.sign import requests, revocations
 from onefold.voter import REVOKED
-from onefold.welcome import AUTHORITY, renew
+from onefold.welcome import AUTHORITY, renew, tell
 
 RENEWAL_FIRST_SECONDS = 5.0
 RENEWAL_SECONDS = 12 * 3600.0
@@ -57,6 +57,9 @@ class Membership:
         self._revised = asyncio.Event()
         self._unrenewed: list[Problem] = []
         self.copy = RosterCopy(config.state, rosters, self._changed)
+        self._serials = tuple(
+            serial for member in self.copy.roster.members if member.name == config.name for serial in member.serials
+        )
         self.seating = Seating(
             config.name,
             rosters,
@@ -67,6 +70,8 @@ class Membership:
             lambda: node.index,
             self._hand_over,
         )
+        if not config.fixed:
+            node.elector.prepare = self.copy.refresh
         node.keeper.eager = self._seats_wait
         self._changed(self.copy.roster)
 
@@ -179,6 +184,7 @@ class Membership:
             await asyncio.sleep(seconds * random.uniform(0.9, 1.1))  # noqa: S311 (not all nodes at once)
 
     async def _renew_if_due(self) -> None:
+        await tell(self._rosters, self.config.name, self._serials)
         files = self.config.tls
         made = await requests((files.key, files.admin.key), if_due=(files.cert, files.admin.cert))
         if not made:

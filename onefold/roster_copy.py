@@ -17,7 +17,7 @@ from onefold.core.messages import Problem
 from onefold.core.roster import Roster
 from onefold.edge.roster_etcd import EtcdRoster
 from onefold.edge.tls import TlsFiles
-from onefold.errors import OperatorError
+from onefold.errors import LogUnavailable, OperatorError
 from onefold.ports import RosterStore
 from onefold.roster import load, save
 
@@ -60,6 +60,8 @@ class RosterCopy:
         self._changed = changed
         self.roster = load(state)
         self._kept = True
+        self._revision = 0
+        self._keeping = asyncio.Lock()
         self.problem: Problem | None = None
 
     async def run(self) -> None:
@@ -76,8 +78,23 @@ class RosterCopy:
                 self.problem = Problem(f"the cluster's roster cannot be followed: {error.what}", "", error.fix)
             await asyncio.sleep(RETRY_SECONDS)
 
+    async def refresh(self) -> None:
+        """The roster as it stands now, or later, holds here when this returns. Raises `LogUnavailable`."""
+        try:
+            standing = await self._cluster.read()
+            if standing.revision > self._revision and standing.roster != self.roster:
+                self._revision = standing.revision
+                await self._take(standing.roster)
+        except LogUnavailable:
+            raise
+        except (OperatorError, OSError) as error:  # a problem of `run`, which meets it as well
+            log.warning("the roster is not refreshed", error=str(error))
+
     async def _follow(self) -> None:
         async for standing in self._cluster.follow():
+            if standing.revision < self._revision:
+                continue  # it was refreshed meanwhile
+            self._revision = standing.revision
             if not standing.revision:
                 if self.roster != Roster() and await self._cluster.replace(self.roster, 0):
                     log.info("the roster is in etcd", tokens=len(self.roster.tokens))
@@ -100,5 +117,6 @@ class RosterCopy:
         self._changed(roster)
 
     async def _keep(self) -> None:
-        await asyncio.to_thread(save, self._state, self.roster)
+        async with self._keeping:
+            await asyncio.to_thread(save, self._state, self.roster)
         self._kept = True

@@ -21,7 +21,7 @@ import structlog
 import uvloop
 
 from onefold import linux
-from onefold.api.late import LateApi
+from onefold.api.listener import listen, serve
 from onefold.claim import check_standing, locked_folder
 from onefold.config import ADMIN, Config
 from onefold.core import wire
@@ -42,7 +42,7 @@ from onefold.edge.strays import Strays
 from onefold.edge.tls import check_own, peer_name
 from onefold.edge.transfer import PeerNetwork
 from onefold.edge.watch import InotifyWatcher
-from onefold.errors import Bug, DiskTrouble, OnefoldError
+from onefold.errors import Bug, DiskTrouble, OnefoldError, OperatorError
 from onefold.membership import Membership
 from onefold.node.given import Identity, Ports
 from onefold.node.loop import CatalogueGivenUp, Node, Renewed
@@ -51,6 +51,7 @@ from onefold.pulse import Pulse, sentence
 from onefold.roster import load, with_roster
 from onefold.roster_copy import endpoints, store
 from onefold.standby import Contexts, stand_by
+from onefold.welcome import revive
 
 MACHINE = frozenset(
     (
@@ -102,7 +103,7 @@ def main(config: Config, pulse: Pulse = NO_PULSE) -> int:
     sys.setrecursionlimit(20_000)  # a path may hold 2,047 directories, and trees are walked by recursion
     gc.set_threshold(50_000, 20, 50)  # nearly all that we make are values without cycles
     try:
-        check_own(*config.tls, config.name)
+        _check_certificates(config)
         contexts = Contexts.of(config)
         patience = STANDBY_SECONDS_MIN
         suspicious = False
@@ -123,6 +124,17 @@ def main(config: Config, pulse: Pulse = NO_PULSE) -> int:
                 return 0
     except Exception as error:
         raise _named(error) from None
+
+
+def _check_certificates(config: Config) -> None:
+    """Raises `OperatorError` unless the others will take them. After too long a time off they are renewed."""
+    try:
+        check_own(*config.tls, config.name)
+    except OperatorError:
+        if config.fixed or not asyncio.run(revive(config)):
+            raise
+        log.info("the certificates of this node were over, and are renewed")
+        check_own(*config.tls, config.name)
 
 
 async def _stand_by(config: Config, contexts: Contexts, problem: Problem, seconds: float, pulse: Pulse) -> bool:
@@ -158,7 +170,7 @@ async def _run(config: Config, contexts: Contexts, suspicious: bool, pulse: Puls
         stop = asyncio.create_task(ending.wait())
         watch = asyncio.create_task(process.watch_folder())
         roster = asyncio.create_task(process.membership.run())
-        api = asyncio.create_task(process.api.run())
+        api = asyncio.create_task(process.serve_api())
         with pulse.beating(lambda: sentence(process.node.reporter.own())):
             await asyncio.wait((node, stop, watch, roster, api), return_when=asyncio.FIRST_COMPLETED)
         if stop.done() and not node.done() and not watch.done():
@@ -293,8 +305,6 @@ class _Process:
         self.membership = Membership(config, self._peers, self._log, self._rosters, self.node)
         self.node.problem_sources.append(self.membership.problems)
         self.node.answerer.certify = self.membership.certify
-        ask = functools.partial(self.node.answerer.answer, ADMIN)
-        self.api = LateApi(config, ask, lambda: self.membership.copy.roster, self.node)
 
     def _open_hooks(self, in_order: bool) -> HookPrograms:
         config = self._config
@@ -319,6 +329,14 @@ class _Process:
         done = self._materialiser.recover(self._base.intents(), self._base, self._catalogue)
         self.node.placer.recovered(done)
         await self._peers.start()
+        self._listener = listen(self._config.api)
+        if self._listener is not None:
+            self._opened.enter_context(self._listener)
+
+    async def serve_api(self) -> None:
+        """Serve the API until cancelled."""
+        ask = functools.partial(self.node.answerer.answer, ADMIN)
+        await serve(self._listener, self._config, ask, lambda: self.membership.copy.roster, self.node)
 
     def unplaced(self) -> Iterator[Id]:
         return self._base.differences(self._catalogue)
@@ -340,7 +358,6 @@ class _Process:
                 )
 
     async def close(self) -> None:
-        await self.api.close()
         await self._peers.close()
         await self._log.close()
         await self.membership.close()

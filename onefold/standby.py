@@ -16,7 +16,7 @@ from typing import NamedTuple, cast
 
 import structlog
 
-from onefold.api.late import LateApi
+from onefold.api.listener import listen, serve
 from onefold.claim import check_standing
 from onefold.config import ADMIN, Config
 from onefold.core.messages import STANDBY, Ask, Cluster, Message, Problem, Report
@@ -72,14 +72,13 @@ async def stand_by(config: Config, contexts: Contexts, problem: Problem, seconds
         bystander,
         problem,
     )
-    api = LateApi(config, functools.partial(bystander.answer, ADMIN), functools.partial(load, config.state))
-    serving = asyncio.create_task(api.run())
+    ask = functools.partial(bystander.answer, ADMIN)
+    api: asyncio.Task[None] | None = None
     try:
         await peers.start()
+        api = asyncio.create_task(serve(listen(config.api), config, ask, functools.partial(load, config.state), None))
         until = loop.time() + seconds
         while not await happened(ending, CHECK_SECONDS):
-            if serving.done():
-                await serving
             wrong = await asyncio.to_thread(whats_wrong, config)
             if wrong is not None:
                 bystander.problem = wrong
@@ -88,9 +87,11 @@ async def stand_by(config: Config, contexts: Contexts, problem: Problem, seconds
                 return True
         return False
     finally:
-        serving.cancel()
-        await asyncio.gather(serving, return_exceptions=True)
-        await api.close()
+        if api is not None:
+            api.cancel()
+            (end,) = await asyncio.gather(api, return_exceptions=True)
+            if not isinstance(end, asyncio.CancelledError):
+                log.warning("the API was not served", error=str(end))
         await peers.close()
 
 

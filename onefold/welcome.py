@@ -8,19 +8,21 @@ the next attempt; what a crash leaves was handed to nobody. An answer that is lo
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
+from onefold.atomic import replace_file
 from onefold.config import ADMIN, Address, Config, parse_address
 from onefold.core import members
 from onefold.core.roster import Roster, RosterMember
 from onefold.edge.tls import CA, CA_KEY
 from onefold.errors import BadSetting, OperatorError, UserError
 from onefold.ports import RosterStore
-from onefold.roster import new_secret
-from onefold.sign import Made, Wanted, sign
+from onefold.roster import load, new_secret, save
+from onefold.sign import Made, Wanted, requests, sign
 
 ATTEMPTS = 10
 AUTHORITY = "authority"
@@ -94,19 +96,58 @@ async def welcome(config: Config, rosters: RosterStore, secret: str, join: Join,
 async def renew(config: Config, rosters: RosterStore, name: str, request: str, admin_request: str) -> tuple[Made, Made]:
     """New certificates for the member `name`. Raises `UserError` when it is none, `OperatorError` when that cannot be
     done here."""
-    authority = config.state / AUTHORITY
     standing = await rosters.read()
     member = members.member_of(standing.roster, name)
-    places = (parse_address(each) for each in (member.address, member.api) if each)
-    hosts = tuple(dict.fromkeys(place.host for place in places if place is not None))
-    wanted = (Wanted(name, hosts, request), Wanted(ADMIN, (), admin_request))
-    node, admin = await sign(authority, config.folder_id, wanted)
+    node, admin = await _signed(config, member, request, admin_request)
     for _ in range(ATTEMPTS):
         roster = members.with_serials(standing.roster, name, (node.serial, admin.serial))
         if await rosters.replace(roster, standing.revision):
             return node, admin
         standing = await rosters.read()
     raise OperatorError("the roster changes too often just now", "ask again in a moment")
+
+
+async def revive(config: Config) -> bool:
+    """Certify this node anew if its certificates are over, as after a long time off; whether they were. The cluster has
+    yet to be told (`tell`). Raises `OperatorError` when it cannot be done here."""
+    files = config.tls
+    made = await requests((files.key, files.admin.key), if_due=(files.cert, files.admin.cert))
+    if not made:
+        return False
+    if not (config.state / AUTHORITY / CA_KEY).exists():
+        raise OperatorError(
+            f"the certificates of {config.name} are over, and it does not hold the authority that could renew them",
+            f"on a node that votes: onefold remove {config.name}; then let it join again: onefold join",
+        )
+    roster = load(config.state)
+    node, admin = await _signed(config, members.member_of(roster, config.name), *made)
+    save(config.state, members.with_serials(roster, config.name, (node.serial, admin.serial)))
+    replace_file(files.admin.cert, admin.certificate.encode())
+    replace_file(files.cert, node.certificate.encode())
+    return True
+
+
+async def tell(rosters: RosterStore, name: str, serials: Collection[str]) -> None:
+    """Have the roster know all these certificates of `name`. Raises `UserError`, `OperatorError`."""
+    for _ in range(ATTEMPTS):
+        standing = await rosters.read()
+        if not standing.roster.members:
+            return  # nobody has put the first one there yet: ours will be
+        known = members.member_of(standing.roster, name).serials
+        missing = tuple(serial for serial in serials if serial not in known)
+        if not missing:
+            return
+        if await rosters.replace(members.with_serials(standing.roster, name, missing), standing.revision):
+            return
+    raise OperatorError("the roster changes too often just now", "ask again in a moment")
+
+
+async def _signed(config: Config, member: RosterMember, request: str, admin_request: str) -> tuple[Made, Made]:
+    places = (parse_address(each) for each in (member.address, member.api) if each)
+    hosts = tuple(dict.fromkeys(place.host for place in places if place is not None))
+    wanted = (Wanted(member.name, hosts, request), Wanted(ADMIN, (), admin_request))
+    node, admin = await sign(config.state / AUTHORITY, config.folder_id, wanted)
+    return node, admin
 
 
 def _place(text: str) -> Address:

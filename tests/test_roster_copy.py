@@ -63,3 +63,28 @@ async def test_g8_a_roster_that_cannot_be_kept_holds_all_the_same_and_is_kept_la
     following.cancel()
     with suppress(asyncio.CancelledError):
         await following
+
+
+async def test_g2_a_refreshed_roster_is_not_replaced_by_what_was_told_before(tmp_path: Path) -> None:
+    save(tmp_path, Roster())
+    heard: list[Roster] = []
+    told = asyncio.Event()
+
+    class Late(Cluster):
+        async def read(self) -> Standing:
+            return Standing(REVOKED, 2)
+
+        async def follow(self) -> AsyncIterator[Standing]:
+            yield Standing(ONE, 1)
+            told.set()
+            await asyncio.Event().wait()
+
+    copy = RosterCopy(tmp_path, Late(REVOKED), heard.append)
+    await copy.refresh()
+    following = asyncio.create_task(copy.run())
+    await told.wait()
+    assert heard == [REVOKED]
+    assert copy.roster == load(tmp_path) == REVOKED
+    following.cancel()
+    with suppress(asyncio.CancelledError):
+        await following

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import socket
 import ssl
+import threading
 import time
 from collections.abc import AsyncIterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -13,12 +16,14 @@ from msgspec.structs import replace
 from onefold import sign
 from onefold.config import ADMIN, Config
 from onefold.core.members import member_of, with_invitation
-from onefold.core.roster import Roster, Standing, holder
-from onefold.edge.tls import Authority, client_context, is_due, new_request, server_context
-from onefold.errors import OperatorError, UserError
+from onefold.core.roster import Roster, RosterMember, Standing, holder
+from onefold.edge.tls import Authority, check_own, client_context, is_due, new_request, server_context
+from onefold.errors import OperatorError, PeerGone, UserError
 from onefold.found import init
-from onefold.roster import load
-from onefold.welcome import Join, renew, welcome
+from onefold.invitation import Ticket, written
+from onefold.join import join
+from onefold.roster import load, save
+from onefold.welcome import AUTHORITY, Join, renew, revive, tell, welcome
 
 SECRET = "an invitation's"
 
@@ -205,3 +210,69 @@ def test_the_admins_name_is_the_one_that_no_node_can_have() -> None:
     from onefold.core.members import RESERVED
 
     assert {ADMIN} == RESERVED
+
+
+def test_a_machine_whose_node_was_removed_joins_again_and_one_whose_node_is_a_member_does_not(config: Config) -> None:
+    text = written(Ticket(("127.0.0.1:1",), bytes(32), config.folder_id, SECRET))
+    with pytest.raises(UserError, match=r"there is a node in .* already: run it"):
+        join(text, config.folder, "web1", "10.0.0.1", None)
+    save(config.state, Roster(members=(RosterMember("web2", "10.0.0.2:7400", seated=True),)))
+    with pytest.raises(PeerGone, match="no node answers"):  # it is asked, so nothing is in the way
+        join(text, config.folder, "web1", "10.0.0.1", None)
+    (aside,) = config.state.parent.glob("web1.left-*")
+    assert (aside / "node.toml").exists()
+    assert not config.path.exists()
+
+
+def over(config: Config) -> None:
+    """Its certificate has ended while it was off."""
+    authority = Authority.load(config.state / AUTHORITY)
+    request = new_request(config.tls.key.read_bytes()).request
+    ended = authority.certify(request, config.name, ["10.0.0.1"], config.folder_id, days=-1)
+    config.tls.cert.write_bytes(ended.certificate)
+
+
+async def test_a_node_with_the_authority_that_was_off_for_too_long_certifies_itself_and_tells(
+    config: Config, rosters: Rosters
+) -> None:
+    assert not await revive(config)
+    over(config)
+    with pytest.raises(OperatorError, match="expired"):
+        check_own(*config.tls, config.name)
+    assert await revive(config)
+    check_own(*config.tls, config.name)
+    serials = load(config.state).members[0].serials
+    assert len(serials) == 4
+    await tell(rosters, config.name, serials)
+    assert rosters.standing.roster.members[0].serials == serials
+    revision = rosters.standing.revision
+    await tell(rosters, config.name, serials)
+    assert rosters.standing.revision == revision
+
+
+async def test_a_node_without_the_authority_whose_certificate_is_over_is_told_to_join_again(config: Config) -> None:
+    over(config)
+    (config.state / AUTHORITY / "ca.key").unlink()
+    with pytest.raises(OperatorError, match=r"are over.*onefold remove web1; then let it join again"):
+        await revive(config)
+
+
+def test_a_certificate_that_has_ended_by_the_clock_here_is_said_to_be_that(
+    config: Config, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    over(config)
+    monkeypatch.setattr("onefold.join._authority", lambda at, digest: config.tls.ca.read_text())
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(config.tls.cert, config.tls.key)
+
+    def serve() -> None:
+        with suppress(ssl.SSLError), listener.accept()[0] as plain, context.wrap_socket(plain, server_side=True):
+            pass
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        server = threading.Thread(target=serve)
+        server.start()
+        text = written(Ticket((f"127.0.0.1:{listener.getsockname()[1]}",), bytes(32), config.folder_id, SECRET))
+        with pytest.raises(PeerGone, match=r"does not hold here \(certificate has expired\): set the clocks"):
+            join(text, config.folder.with_name("two"), "web2", "10.0.0.2", None)
+        server.join()

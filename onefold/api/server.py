@@ -52,34 +52,18 @@ class ApiServer:
         self._config.load()
         self._tls = _context(self._settings)
         self._all = Connections()
-        self._listener: socket.socket | None = None
         self._tasks: set[asyncio.Task[None]] = set()
         self._strangers = 0
 
-    async def start(self) -> None:
-        """Raises `OperatorError` when the port cannot be had."""
-        host, port = self._settings.listen
-        try:
-            self._listener = socket.create_server(
-                (host, port),
-                family=socket.AF_INET6 if ":" in host else socket.AF_INET,
-                backlog=self._settings.connections_max,
-            )
-        except OSError as error:
-            raise OperatorError(
-                f"cannot listen at {self._settings.listen} for the API ({error.strerror})",
-                "stop what uses it, or set `api.listen`",
-            ) from error
-        self._listener.setblocking(False)
-        self._spawn(self._accept(self._listener))
+    def start(self, listener: socket.socket) -> None:
+        """Serve whoever comes to `listener`, which stays the caller's."""
+        self._spawn(self._accept(listener))
 
     async def close(self) -> None:
         """Answers that are under way may end, for a moment; who follows events is told that these end."""
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        if self._listener is not None:
-            self._listener.close()
         self._feed.close()
         for connection in list(self._all.connections):
             connection.shutdown()

@@ -213,8 +213,8 @@ class Answerer:
         return Confirmed(removals)
 
     async def _confirm_at(self, node: str) -> Message:
-        if node not in self._who.members:
-            raise NotFound(f"there is no node {node!r}", f"there are {', '.join(self._who.members)}")
+        if node not in self._members:
+            raise NotFound(f"there is no node {node!r}", f"there are {', '.join(self._members)}")
         return await self._ports.peers.ask(node, Confirm(), CLUSTER_SECONDS)
 
     async def _move_leader(self, node: str) -> Message:

@@ -9,6 +9,7 @@ from onefold.core.messages import Held, Hold
 from onefold.errors import PeerError, PeerGone
 from onefold.ports import Peers
 
+Era = tuple[int, int]
 BYTES_PER_SECOND_MIN = 1_000_000
 ANSWER_SECONDS = 5.0
 
@@ -26,13 +27,21 @@ class Holder:
         self._me = me
         self._peers = peers
         self._term = term
+        self._changes = 0
         self.change(voters)
 
     def change(self, voters: frozenset[str]) -> None:
         """These are the voters from now on; what is being held is held by a majority of those before."""
+        self._changes += 1
         self._others = sorted(voters - {self._me})
         self._own_counts = self._me in voters
         self._majority = len(voters) // 2 + 1
+
+    @property
+    def era(self) -> Era:
+        """What is held by now is held for this one: in another term it may be let go of, and of other voters a majority
+        may not have it."""
+        return self._term(), self._changes
 
     async def hold(self, digest: bytes, size: int, data: bytes | None, make_own: Callable[[], Awaitable[None]]) -> None:
         """Returns once a majority holds it. `make_own` makes this node's own object durable.

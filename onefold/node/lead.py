@@ -78,6 +78,8 @@ class Elector:
         self._started = clock.now()
         self._from_before = True  # if the key says that we lead, we did so in an earlier run
         self.leader: Leader | None = None
+        self.prepare: Callable[[], Awaitable[None]] = _at_once
+        """Called after each takeover: only once it has returned, this node appends."""
         self.fit = True
         """Whether this node may lead at all: `stand_down` and `stand_up` say so."""
         self.active = 0
@@ -157,9 +159,11 @@ class Elector:
         self._wake.set()
 
     async def _lead(self, leader: Leader) -> None:
-        """Lead: only after a read of the log's end made after the takeover, and after applying through it."""
+        """Lead: only after a read of the log's end made after the takeover, and after applying through it; and knowing
+        who votes since then, of whom a majority must hold what is appended (G2)."""
         head = await insist(self._clock, self._log.head, "took over, but the log does not answer")
         await self._applier.reach(head)
+        await insist(self._clock, self.prepare, "took over, but the roster cannot be read")
         self.active = leader.term
         self._moved.set()
         self._changed(leader, 0)
@@ -310,3 +314,7 @@ class Elector:
             await self.move(best, "handover")
         else:
             await self._log.resign(leader.term)
+
+
+async def _at_once() -> None:
+    """Nothing is to be prepared."""

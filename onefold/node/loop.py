@@ -322,6 +322,7 @@ class Node:
         self.answerer.change(members)
         self.kept.change(members)
         self.large.term_changed()  # what is held for later is held by a majority of those who voted before
+        self.writer.turned()
         self._take_stand()
         self._moved()
         self.reporter.change()
@@ -636,6 +637,8 @@ class Node:
         leader = self._leader()
         if not leader or not (leader == self.who.name or self._says_that_it_leads(leader)):
             return "it reaches nobody that leads"
+        if self._ports.log.problems():
+            return "edits wait, since the log does not take them"
         if not self._is_ready() or self.catch_up.progress() or self.placer.progress():
             return "its folder is not yet what the others have"
         return ""

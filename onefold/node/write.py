@@ -29,7 +29,7 @@ from onefold.node.append import PACK_BYTES_MAX, Appender, Proposal, weight
 from onefold.node.durable import Keeper
 from onefold.node.fetch import chunks
 from onefold.node.given import Identity, Ports
-from onefold.node.hold import Holder
+from onefold.node.hold import Era, Holder
 from onefold.node.waiting import happened
 from onefold.ports import Spawn
 
@@ -48,7 +48,7 @@ log = structlog.get_logger()
 
 class Ticket:
     """A request that somebody waits for. `contents`: what rides along. `large`: the content that must be held instead,
-    with its size, and `term` that in which it was. `fresh`: the catalogue has all that was committed when the request
+    with its size, and `era` that for which it was. `fresh`: the catalogue has all that was committed when the request
     came. `begun`: a part of it is carried out."""
 
     def __init__(self, request: Request, since: float) -> None:
@@ -56,7 +56,7 @@ class Ticket:
         self.since = since
         self.contents: dict[bytes, bytes] = {}
         self.large: tuple[bytes, int] | None = None
-        self.term = 0
+        self.era: Era | None = None
         self.fresh = False
         self.begun = False
         self.tries = 0
@@ -151,7 +151,7 @@ class Writer:
         return Unavailable(f"no majority has answered in time; {done}", "ask again in a moment", unknown=ticket.begun)
 
     def turned(self) -> None:
-        """Who leads, or what this node knows, has changed."""
+        """Who leads, who votes, or what this node knows, has changed."""
         self._turn.set()
         if self._flight is not None:
             self._route(self._flight)
@@ -196,19 +196,19 @@ class Writer:
                 return
 
     async def _hold(self, tickets: Iterable[Ticket]) -> bool:
-        """Whether a majority holds what is large of these, in the newest term."""
+        """Whether a majority of those who vote now holds what is large of these, in the newest term."""
         for ticket in tickets:
-            if ticket.large is None or ticket.term == self._term():
+            era = self._holder.era
+            if ticket.large is None or ticket.era == era:
                 continue
             digest, size = ticket.large
-            term = self._term()
-            self._keeper.pin(digest, term)
+            self._keeper.pin(digest, self._term())
             try:
                 await self._holder.hold(digest, size, None, _made)
             except PeerError as error:
                 log.info("content is not held yet", digest=digest.hex(), error=str(error))
                 return False
-            ticket.term = term
+            ticket.era = era
         return True
 
     # -------------------------------------------------------------------------------------------- drafting
@@ -287,8 +287,8 @@ class Writer:
             self._delivery = self._spawn(self._deliver(flight))
 
     def _must_be_held(self, flight: Flight) -> bool:
-        """Whether some of its contents were held in an older term only, so that they may be let go."""
-        return any(ticket.large and ticket.term != self._term() for ticket, _ in flight.tickets)
+        """Whether some of its contents were held in an older term only, so that they may be let go, or by others."""
+        return any(ticket.large and ticket.era != self._holder.era for ticket, _ in flight.tickets)
 
     async def _deliver(self, flight: Flight) -> None:
         while self._flight is flight:

@@ -19,6 +19,7 @@ from starlette.responses import Response
 from onefold.api import app, connection, server
 from onefold.api.answers import Leads
 from onefold.api.json import BODY_BYTES_MAX
+from onefold.api.listener import listen
 from onefold.api.operation import Operation
 from onefold.api.server import ApiServer
 from onefold.api.service import Service
@@ -44,11 +45,26 @@ class Listener:
         roster = with_token(Roster(), "admin", "admin", SECRET)
         tls = directory / "node"
         api = SimpleNamespace(
-            listen=self.address, cert=tls / "node.crt", key=tls / "node.key", connections_max=3, body_bytes_max=1 << 20
+            enabled=True,
+            listen=self.address,
+            cert=tls / "node.crt",
+            key=tls / "node.key",
+            connections_max=3,
+            body_bytes_max=1 << 20,
         )
-        config: Any = SimpleNamespace(name="a", api=api)
-        self.server = ApiServer(Service(config, self._ask, lambda: roster))
+        self.config: Any = SimpleNamespace(name="a", api=api)
+        self.server = ApiServer(Service(self.config, self._ask, lambda: roster))
         self.trust = ssl.create_default_context(cafile=str(directory / "ca.crt"))
+
+    def start(self) -> None:
+        self._socket = listen(self.config.api)
+        assert self._socket is not None
+        self.server.start(self._socket)
+
+    async def close(self) -> None:
+        await self.server.close()
+        assert self._socket is not None
+        self._socket.close()
 
     async def _ask(self, message: Message) -> Message:
         return Moved("b", 7)
@@ -131,10 +147,10 @@ async def listener(
     operations = (*app.OPERATIONS, *(Operation("GET", path, None, handle, "", answer=Leads) for path, handle in mine))
     monkeypatch.setattr(app, "OPERATIONS", operations)
     made.append(Listener(tmp_path, unused_tcp_port_factory()))
-    await made[0].server.start()
+    made[0].start()
     yield made[0]
     async with asyncio.timeout(SOON):
-        await made[0].server.close()
+        await made[0].close()
 
 
 @asynccontextmanager
@@ -362,7 +378,7 @@ async def test_stopping_does_not_wait_for_answers_without_an_end(listener: Liste
         asking.send(request("GET", "/endless"))
         await asking.reader.readexactly(1 << 16)
         async with asyncio.timeout(SOON):
-            await listener.server.close()
+            await listener.close()
             await listener.ended.wait()
         await asking.ended()
 

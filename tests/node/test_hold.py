@@ -125,6 +125,7 @@ async def test_g2_what_is_to_be_held_is_let_go_by_nobody_while_it_comes(tmp_path
     parts = dict.fromkeys(inspect.signature(Answerer).parameters)
     parts["ports"] = SimpleNamespace(objects=SimpleNamespace(has=objects.has, put=put))
     parts["elector"] = elector
+    parts["who"] = SimpleNamespace(members=("a",))
     parts["keeper"] = SimpleNamespace(pin=lambda digest, term: pinned.append((digest, term, objects.has(digest))))
     made: Any = Answerer
     digest = wire.content_digest(b"data")

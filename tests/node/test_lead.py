@@ -254,6 +254,23 @@ async def test_a_leader_whose_append_was_refused_resigns_as_soon_as_the_log_answ
     assert tries == 3
 
 
+async def test_g2_a_leader_appends_only_once_it_knows_who_votes_since_it_took_over(
+    world: World, elector: Elector
+) -> None:
+    asked, known = asyncio.Event(), asyncio.Event()
+
+    async def prepare() -> None:
+        asked.set()
+        await known.wait()
+
+    elector.prepare = prepare
+    await taken_over(world, elector)
+    await asked.wait()
+    assert not elector.active
+    known.set()
+    await eventually(lambda: elector.active)
+
+
 async def test_g1_a_leader_that_stands_down_leads_no_more_until_it_stands_up(world: World, elector: Elector) -> None:
     await taken_over(world, elector)
     await eventually(lambda: elector.active)

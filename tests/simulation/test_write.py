@@ -317,3 +317,29 @@ def test_a_batch_of_the_api_is_only_taken_from_the_node_that_it_names(nodes: Nod
         forward = Forward(Batch(Origin(origin, 1, 1), (Seed(),), answered), {}, 0)
         answer = nodes.result("n1", leader.answerer.answer("n2", forward))
         assert isinstance(answer, Taken if taken else Refused)
+
+
+def test_g2_a_content_is_held_again_when_others_vote_before_it_is_in_the_log(
+    nodes: Nodes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(write, "SMALL_BYTES_MAX", 0)
+    leader, author = nodes.node("n1"), nodes.node("n2")
+    held: list[bytes] = []
+    hold = author._holder.hold
+
+    async def counted(digest: bytes, *rest: Any) -> None:
+        held.append(digest)
+        await hold(digest, *rest)
+
+    monkeypatch.setattr(author._holder, "hold", counted)
+    leader.appender.permit(False)
+    task = nodes.begin_put("n2", "a", b"one")
+    nodes.until(lambda: leader.appender.waiting)
+    assert held == [content_digest(b"one")]
+    nodes.loop.within(
+        nodes.cluster.processes["n2"].life, lambda: author.change(("n1", "n2", "n4"), (*author.who.members, "n4"))
+    )
+    nodes.until(lambda: len(held) == 2)
+    leader.appender.permit(True)
+    nodes.until(task.done)
+    task.result()
