@@ -12,7 +12,7 @@ from typing import Any
 import uvicorn
 
 from onefold.api.app import build
-from onefold.api.connection import HEADERS_BYTES_MAX, IDLE_SECONDS, Connection, Connections
+from onefold.api.connection import HEADERS_BYTES_MAX, IDLE_SECONDS, STALL_SECONDS, Connection, Connections
 from onefold.api.service import Service
 from onefold.config import Api
 from onefold.edge.tls import show
@@ -109,7 +109,7 @@ class ApiServer:
                     sock,
                     ssl=self._tls,
                     ssl_handshake_timeout=HANDSHAKE_SECONDS,
-                    ssl_shutdown_timeout=STOP_SECONDS,
+                    ssl_shutdown_timeout=STALL_SECONDS,  # what was answered last has to be taken, too
                 )
             finally:
                 self._strangers -= 1

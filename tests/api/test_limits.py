@@ -32,6 +32,7 @@ from onefold.edge.tls import Authority
 SECRET = "secret"
 SOON = 10.0
 MEBIBYTE = bytes(1 << 20)
+LONG = bytes(16 << 20)
 
 
 class Listener:
@@ -139,7 +140,11 @@ async def listener(
     async def endless(service: Service, request: Request) -> Response:
         return await made[0].endless(service, request)
 
-    operations = (*app.OPERATIONS, Operation("GET", "/endless", None, endless, "", answer=Leads))
+    async def long(service: Service, request: Request) -> Response:
+        return Response(LONG)
+
+    mine = (("/endless", endless), ("/long", long))
+    operations = (*app.OPERATIONS, *(Operation("GET", path, None, handle, "", answer=Leads) for path, handle in mine))
     monkeypatch.setattr(app, "OPERATIONS", operations)
     made.append(Listener(tmp_path, unused_tcp_port_factory()))
     made[0].start()
@@ -350,6 +355,14 @@ async def test_whoever_does_not_take_an_answer_is_dropped(listener: Listener, mo
         async with asyncio.timeout(SOON):
             await listener.ended.wait()
     assert listener.given < 200  # what the kernel's buffers take, and no more
+
+
+async def test_the_last_answer_of_a_connection_may_be_taken_slowly_too(listener: Listener) -> None:
+    async with peer(listener) as asking:
+        asking.send(request("GET", "/long", "Connection: close"))
+        await asking.reader.readuntil(b"\r\n\r\n")
+        await asyncio.sleep(1.5 * server.STOP_SECONDS)
+        assert await asking.reader.read(1) + await asking.reader.readexactly(len(LONG) - 1) == LONG
 
 
 async def test_what_answers_somebody_who_has_gone_ends(listener: Listener) -> None:
