@@ -57,8 +57,7 @@ def records(pack: Pack, applied: Applied, get: Callable[[Id], Row | None]) -> li
     found: list[Record] = []
     for id, change in applied.changes.items():
         row = change.after or change.before
-        if row is None:
-            continue
+        assert row is not None
         for made, verb in _deeds(id, change, applied.index, removed):
             at = bisect_right(starts, made - version(applied.index, 0)) - 1
             node = author(pack.batches[at].origin)
@@ -84,7 +83,7 @@ def _positions(pack: Pack, applied: Applied) -> tuple[list[int], dict[Id, Versio
 def _deeds(id: Id, change: Change, index: int, removed: dict[Id, Version]) -> list[tuple[Version, Verb]]:
     before, after = change.before, change.after
     if after is None:
-        return [(removed[id], REMOVED)] if before is not None else []
+        return [(removed[id], REMOVED)]
     if before is None:
         return [(Version(id), "created")]
     done: list[tuple[Version, Verb]] = []

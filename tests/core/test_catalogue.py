@@ -812,3 +812,13 @@ def test_a_command_that_names_a_route_is_rejected_once_anything_on_it_has_moved(
     again = route(world.rows, row.id)
     assert again > named
     assert world.send(replace(edit(row, b"two"), route=again))[0].accepted
+
+
+def test_names_after_a_name_come_in_their_order() -> None:
+    rows = MemoryRows()
+    catalogue = Catalogue(rows)
+    names = (b"c", b"a", b"d", b"b")
+    commands = tuple(Put(NEW, NEVER, ROOT, name, Kind.DIRECTORY, 0o755, 0, 0, None) for name in names)
+    catalogue.apply(1, Pack((Batch(Origin("n", 1, 1), commands),), {}))
+    assert [row.name for row in rows.children_after(ROOT, b"a", 2)] == [b"b", b"c"]
+    assert [row.name for row in rows.children_after(ROOT, b"d", 2)] == []

@@ -90,3 +90,10 @@ def test_what_came_and_went_in_one_entry_has_no_record() -> None:
     world = World()
     created = version(1, 0)
     assert world.one(file(b"f"), Remove(Id(created), created)) == []
+
+
+def test_an_edit_in_place_is_no_move() -> None:
+    world = World()
+    (made,) = world.send(("a", (file(b"f"),)))
+    edit = Put(made.id, made.version, ROOT, b"f", Kind.FILE, 0o644, 8, 3, content_digest(b"two"))
+    assert [(r.verb, r.path, r.version) for r in world.send(("a", (edit,)))] == [("edited", b"f", version(2, 0))]

@@ -16,12 +16,13 @@ from onefold.core.members import (
     unwise,
     warning,
     with_invitation,
+    with_machine_token,
     with_member,
     with_seat,
     with_serials,
     without_member,
 )
-from onefold.core.roster import Roster, RosterMember
+from onefold.core.roster import Roster, RosterMember, holder
 from onefold.errors import UserError
 
 NOW = 1_000.0
@@ -174,3 +175,11 @@ def test_an_even_number_of_voters_is_warned_of() -> None:
     assert warning(ONE) == ""
     assert warning(joined(INVITING, SECOND)).startswith("2 voters tolerate no more failures than 1")
     assert unwise(5) == ""
+
+
+def test_the_token_of_a_machine_takes_the_place_of_its_last_one() -> None:
+    roster = with_machine_token(with_machine_token(ONE, "web1", "first"), "web1", "second")
+    assert holder(roster, "first") is None
+    token = holder(roster, "second")
+    assert token is not None
+    assert (token.name, token.role) == ("node-web1", "admin")

@@ -146,3 +146,13 @@ def test_a_node_that_comes_where_nobody_was_compares_nothing() -> None:
     a.hears("b", (1, GOOD))
     a.quorum.reach(2, BAD)
     assert a.quorum.standing() is Standing.SOUND
+
+
+def test_g1_voters_that_come_and_go_count_from_then_on() -> None:
+    a = Node("a", "abc", {1: GOOD})
+    a.hears("b", (1, BAD))
+    assert a.quorum.standing() is Standing.UNDECIDED
+    a.quorum.change("ac")
+    a.quorum.forget("b")
+    assert a.quorum.odd() == []
+    assert a.hears("c", (1, GOOD)) is Standing.SOUND

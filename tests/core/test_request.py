@@ -108,6 +108,17 @@ def test_files_of_one_batch_share_the_directories_that_they_need() -> None:
     assert world.tree() == ["x/", "x/c", "x/y/", "x/y/a", "x/y/b", "x/z/", "x/z/d"]
 
 
+def test_a_directory_below_one_that_the_same_batch_makes_is_made_in_it() -> None:
+    world = World()
+    assert all(isinstance(answer, Done) for answer in world.do(file("x/y/a"), file("x/w/v/b")))
+    assert world.tree() == ["x/", "x/w/", "x/w/v/", "x/w/v/b", "x/y/", "x/y/a"]
+
+
+def test_a_path_like_any_other_is_written() -> None:
+    check(file("x/y"))
+    check(Rename(path("x"), path("y/.onefold")))
+
+
 def test_writing_again_keeps_the_mode_unless_one_is_given() -> None:
     world = World()
     world.do(file("a", mode=0o600))
