@@ -308,6 +308,10 @@ class Services(Cluster):
         told = [len(set(re.findall(r"event=connected (peer=\w+)", text))) for _, text in self.logs()]
         return told == [len(self.nodes) - 1] * len(self.nodes)
 
+    def family(self) -> list[psutil.Process]:
+        """All processes that the nodes have started."""
+        return [child for own in self._processes for child in psutil.Process(own.pid).children(recursive=True)]
+
     def close(self) -> None:
         end(self._processes)
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-import psutil
 import pytest
 from cluster import Services, eventually, free_base_port
 from etcds import EtcdCluster
@@ -70,6 +69,7 @@ def test_nodes_on_an_etcd_of_somebody_else_replicate_and_start_none(services: Se
     eventually(lambda: len(services.settled("node1")) == 2)
     (services.folder("node1") / "large").write_bytes(b"x" * 1_000_000)
     assert len(services.settled("node1")) == 3
-    started = {child.name() for process in psutil.Process().children() for child in process.children(recursive=True)}
+    started = {child.name() for child in services.family()}
+    assert started
     assert "etcd" not in started
     assert not any((config.state / "etcd").exists() for config in services.nodes.values())
