@@ -109,6 +109,7 @@ def test_a_dead_leader_is_removed_and_its_machine_replaced_under_the_same_name(r
     (running.home("web1") / "www" / "before").write_text("from the leader that dies")
     running.wait()
     running.kill("web1")
+    eventually(lambda: running.leads("web2") != "web1", "another leader")
     leader = running.leads("web2")
     (running.home(leader) / "www" / "meanwhile").write_text("from the next one")
     running.on("web2", "remove", "web1")
