@@ -19,17 +19,15 @@ from onefold.claim import LOCK, forget_id, is_locked, put_aside
 from onefold.config import Config
 from onefold.core import members
 from onefold.core.roster import Roster, with_token, without_token
-from onefold.edge.roster_etcd import EtcdRoster
 from onefold.edge.tls import CA_KEY, fingerprint
 from onefold.errors import LogUnavailable, OperatorError, UserError
 from onefold.invitation import Ticket, written
 from onefold.roster import load as load_copy
 from onefold.roster import new_secret, with_roster
-from onefold.roster_copy import store
+from onefold.roster_copy import revise, store
 from onefold.welcome import AUTHORITY
 
 ADDRESSES_MAX = 3
-ATTEMPTS = 10
 OUT_SECONDS = 90.0
 """How long it may take until a node is out: others may have to sync their disks first."""
 LOOK_SECONDS = 0.5
@@ -172,22 +170,13 @@ def _change(config: Config, change: Change) -> Roster:
 
 
 async def _changed(config: Config, change: Change) -> Roster:
-    rosters = _store(config)
+    copy = load_copy(config.state)
+    rosters = store(with_roster(config, copy))
     try:
-        for _ in range(ATTEMPTS):
-            standing = await rosters.read()
-            # Nobody has put the first one there yet: this node would, as soon as it runs.
-            before = standing.roster if standing.revision else load_copy(config.state)
-            after = change(before)
-            if after == standing.roster or await rosters.replace(after, standing.revision):
-                return after
+        # Where nobody has put the first one yet, this node would, as soon as it runs.
+        return await revise(rosters, change, copy)
     finally:
         await rosters.close()
-    raise OperatorError("the roster changes too often just now", "try again in a moment")
-
-
-def _store(config: Config) -> EtcdRoster:
-    return store(with_roster(config, load_copy(config.state)))
 
 
 def _is_out(config: Config, name: str) -> bool:
@@ -203,7 +192,7 @@ def _is_out(config: Config, name: str) -> bool:
 
 
 async def _read(config: Config) -> Roster:
-    rosters = _store(config)
+    rosters = store(with_roster(config, load_copy(config.state)))
     try:
         return (await rosters.read()).roster
     finally:

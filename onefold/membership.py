@@ -13,6 +13,7 @@ import structlog
 
 from onefold.atomic import replace_file
 from onefold.config import Config
+from onefold.core.members import member_of
 from onefold.core.messages import AskCertificates, Certificates, Message, Problem
 from onefold.core.roster import Roster
 from onefold.edge.log_etcd import EtcdLog
@@ -104,11 +105,12 @@ class Membership:
     def _changed(self, roster: Roster) -> None:
         if self.config.fixed or not roster.members:
             return
-        if all(member.name != self.config.name for member in roster.members):
+        try:
+            self.config = with_roster(self.config, roster)
+        except Dismissed:
             self._dismissed.set()
             return
-        self.config = with_roster(self.config, roster)
-        me = next(member for member in roster.members if member.name == self.config.name)
+        me = member_of(roster, self.config.name)
         urls = self._endpoints(me.leaving)
         seated = tuple(member.name for member in self.config.seated)
         places = {member.name: (member.address.host, member.address.port) for member in self.config.members}

@@ -22,6 +22,8 @@ from onefold.ports import RosterStore
 from onefold.roster import load, save
 
 RETRY_SECONDS = 10.0
+ATTEMPTS = 10
+EMPTY = Roster()
 ETCD_CLIENT, ETCD_PEER = 2, 3
 """Of a node's consecutive ports, those of its etcd member."""
 
@@ -48,6 +50,20 @@ def store(config: Config) -> EtcdRoster:
     """The roster of the cluster of `config`."""
     urls, files = endpoints(config)
     return EtcdRoster(urls, config.folder_id, files)
+
+
+async def revise(rosters: RosterStore, change: Callable[[Roster], Roster], beginning: Roster = EMPTY) -> Roster:
+    """The cluster's roster with `change` made to it, however often another one comes first; `beginning` is changed when
+    there is none yet. What `change` leaves as it is, is not written.
+
+    Raises what `change` does, and `OperatorError`.
+    """
+    for _ in range(ATTEMPTS):
+        standing = await rosters.read()
+        after = change(standing.roster if standing.revision else beginning)
+        if after == standing.roster or await rosters.replace(after, standing.revision):
+            return after
+    raise OperatorError("the roster changes too often just now", "try again in a moment")
 
 
 class RosterCopy:

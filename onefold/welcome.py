@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+from msgspec.structs import replace
 
 from onefold.atomic import replace_file
 from onefold.config import ADMIN, Address, Config, parse_address
@@ -22,9 +23,9 @@ from onefold.edge.tls import CA, CA_KEY
 from onefold.errors import BadSetting, OperatorError, UserError
 from onefold.ports import RosterStore
 from onefold.roster import load, new_secret, save
+from onefold.roster_copy import revise
 from onefold.sign import Made, Wanted, requests, sign
 
-ATTEMPTS = 10
 AUTHORITY = "authority"
 """In the state directory: the cluster's authority, on every node that is meant to vote."""
 EQUAL = ("writers", "small_bytes_max", "scrub_days")
@@ -62,49 +63,39 @@ async def welcome(config: Config, rosters: RosterStore, secret: str, join: Join,
     ca, key = _read(authority / CA), _read(authority / CA_KEY)
     address = _place(join.address)
     api = _place(join.api) if join.api else None
-    hosts = tuple(dict.fromkeys(each.host for each in (address, api) if each is not None))
     standing = await rosters.read()
     if not members.is_invited(standing.roster, secret, now):
         raise UserError("this invitation is not known here, was used, or has expired", "get another: onefold invite")
     members.check_name(join.name)
-    wanted = (Wanted(join.name, hosts, join.request), Wanted(ADMIN, (), join.admin_request))
-    node, admin = await sign(authority, config.folder_id, wanted)
-    mine = RosterMember(
-        join.name, str(address), serials=(node.serial, admin.serial), api=str(api) if api else "", key=node.key
-    )
+    named = RosterMember(join.name, str(address), api=str(api) if api else "")
+    node, admin = await _signed(config, named, join.request, join.admin_request)
+    mine = replace(named, serials=(node.serial, admin.serial), key=node.key)
     token = new_secret()
-    for _ in range(ATTEMPTS):
-        redeemed, member = members.redeem(standing.roster, secret, mine, now)
-        roster = members.with_machine_token(redeemed, join.name, token)
-        if await rosters.replace(roster, standing.revision):
-            settings = {name: getattr(config, name) for name in EQUAL}
-            return Joined(
-                config.folder_id,
-                settings,
-                ca,
-                node.certificate,
-                admin.certificate,
-                key if member.voter else "",
-                token,
-                # Tokens and invitations are told by the cluster itself, to whom its certificate lets in.
-                Roster(members=roster.members, revoked=roster.revoked),
-            )
-        standing = await rosters.read()
-    raise OperatorError("the roster changes too often just now", "ask again in a moment")
+
+    def redeemed(roster: Roster) -> Roster:
+        return members.with_machine_token(members.redeem(roster, secret, mine, now), join.name, token)
+
+    roster = await revise(rosters, redeemed)
+    return Joined(
+        config.folder_id,
+        {name: getattr(config, name) for name in EQUAL},
+        ca,
+        node.certificate,
+        admin.certificate,
+        key if members.member_of(roster, join.name).voter else "",
+        token,
+        # Tokens and invitations are told by the cluster itself, to whom its certificate lets in.
+        Roster(members=roster.members, revoked=roster.revoked),
+    )
 
 
 async def renew(config: Config, rosters: RosterStore, name: str, request: str, admin_request: str) -> tuple[Made, Made]:
     """New certificates for the member `name`. Raises `UserError` when it is none, `OperatorError` when that cannot be
     done here."""
-    standing = await rosters.read()
-    member = members.member_of(standing.roster, name)
+    member = members.member_of((await rosters.read()).roster, name)
     node, admin = await _signed(config, member, request, admin_request)
-    for _ in range(ATTEMPTS):
-        roster = members.with_serials(standing.roster, name, (node.serial, admin.serial))
-        if await rosters.replace(roster, standing.revision):
-            return node, admin
-        standing = await rosters.read()
-    raise OperatorError("the roster changes too often just now", "ask again in a moment")
+    await revise(rosters, lambda roster: members.with_serials(roster, name, (node.serial, admin.serial)))
+    return node, admin
 
 
 async def revive(config: Config) -> bool:
@@ -129,17 +120,15 @@ async def revive(config: Config) -> bool:
 
 async def tell(rosters: RosterStore, name: str, serials: Collection[str]) -> None:
     """Have the roster know all these certificates of `name`. Raises `UserError`, `OperatorError`."""
-    for _ in range(ATTEMPTS):
-        standing = await rosters.read()
-        if not standing.roster.members:
-            return  # nobody has put the first one there yet: ours will be
-        known = members.member_of(standing.roster, name).serials
+
+    def knowing(roster: Roster) -> Roster:
+        if not roster.members:
+            return roster  # nobody has put the first one there yet: ours will be
+        known = members.member_of(roster, name).serials
         missing = tuple(serial for serial in serials if serial not in known)
-        if not missing:
-            return
-        if await rosters.replace(members.with_serials(standing.roster, name, missing), standing.revision):
-            return
-    raise OperatorError("the roster changes too often just now", "ask again in a moment")
+        return members.with_serials(roster, name, missing) if missing else roster
+
+    await revise(rosters, knowing)
 
 
 async def _signed(config: Config, member: RosterMember, request: str, admin_request: str) -> tuple[Made, Made]:

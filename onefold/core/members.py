@@ -95,8 +95,8 @@ def is_invited(roster: Roster, secret: str, now: float) -> bool:
     )
 
 
-def redeem(roster: Roster, secret: str, wanted: RosterMember, now: float) -> tuple[Roster, RosterMember]:
-    """`roster` with `wanted` as a member by the invitation of `secret`, and what it is now.
+def redeem(roster: Roster, secret: str, wanted: RosterMember, now: float) -> Roster:
+    """`roster` with `wanted` as a member by the invitation of `secret`.
 
     Its `voter` is the invitation's. Raises `UserError` when that is no invitation, or not for this node.
     """
@@ -108,8 +108,7 @@ def redeem(roster: Roster, secret: str, wanted: RosterMember, now: float) -> tup
                 raise UserError(
                     f"this invitation was used by {member.name} at {member.address}", "get another: onefold invite"
                 )
-            again = replace(member, serials=(*member.serials, *wanted.serials))
-            return _with(roster, again), again
+            return _with(roster, replace(member, serials=(*member.serials, *wanted.serials)))
     for invitation in roster.invitations:
         if invitation.digest != digest:
             continue
@@ -122,7 +121,7 @@ def redeem(roster: Roster, secret: str, wanted: RosterMember, now: float) -> tup
             )
         joined = replace(wanted, voter=invitation.voter, invitation=digest, seated=False, leaving=False)
         left = tuple(other for other in roster.invitations if other is not invitation)
-        return with_member(replace(roster, invitations=left), joined), joined
+        return with_member(replace(roster, invitations=left), joined)
     raise UserError("this invitation is not known here, or was used", "get another: onefold invite")
 
 

@@ -34,7 +34,7 @@ INVITING = with_invitation(ONE, "s3cret", 2_000, True, "", NOW)
 
 
 def joined(roster: Roster, member: RosterMember, secret: str = "s3cret", now: float = NOW) -> Roster:
-    return redeem(roster, secret, member, now)[0]
+    return redeem(roster, secret, member, now)
 
 
 def test_an_invitation_lets_one_node_in_and_is_gone_then() -> None:
