@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+
+from ports import first_free
 
 from onefold.certify import certify_node, open_authority
 from onefold.config import Config, load
@@ -27,18 +28,7 @@ def eventually(holds: Callable[[], object]) -> None:
 
 def free_base_port() -> int:
     """The first of five ports that nobody uses just now."""
-    for base in range(21_000 + os.getpid() % 60 * 5, 21_500, 5):
-        sockets = []
-        try:
-            for port in range(base, base + 5):
-                sockets.append(socket.create_server(("127.0.0.1", port)))
-        except OSError:
-            continue
-        finally:
-            for each in sockets:
-                each.close()
-        return base
-    raise AssertionError("no free ports")
+    return first_free(range(21_000 + os.getpid() % 60 * 5, 21_500, 5), 5)
 
 
 def onefold(*words: str, cwd: Path | None = None, **environment: str) -> subprocess.CompletedProcess[str]:

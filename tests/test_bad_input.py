@@ -8,43 +8,23 @@ import shutil
 import signal
 import socket
 import subprocess
-import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
+from one_node import ONEFOLD, SECONDS, eventually
+from ports import first_free
 
 from onefold.config import ADMIN
 from onefold.edge.tls import Authority
 
-ONEFOLD = [sys.executable, "-P", "-m", "onefold"]
-SECONDS = 40.0
 _PR_CAPBSET_DROP, _CAP_DAC_OVERRIDE, _CAP_DAC_READ_SEARCH = 24, 1, 2
-
-
-def eventually(holds: Callable[[], object]) -> None:
-    deadline = time.monotonic() + SECONDS
-    while not holds():
-        assert time.monotonic() < deadline, "it did not come about"
-        time.sleep(0.02)
 
 
 def free_base_port(nodes: int = 1) -> int:
     """The first of ten ports a node that nobody uses just now."""
-    for base in range(30_000 + os.getpid() % 200 * 10, 32_600, 10 * nodes):
-        sockets = []
-        try:
-            for port in range(base, base + 10 * nodes):
-                sockets.append(socket.create_server(("127.0.0.1", port)))
-        except OSError:
-            continue
-        finally:
-            for each in sockets:
-                each.close()
-        return base
-    raise AssertionError("no free ports")
+    return first_free(range(30_000 + os.getpid() % 200 * 10, 32_600, 10 * nodes), 10 * nodes)
 
 
 def without_rights() -> None:

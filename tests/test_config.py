@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from ports import first_free
 
 from onefold.certify import certify_node, open_authority
 from onefold.claim import claim, locked_folder
@@ -174,18 +175,7 @@ def test_docs_name_every_setting_and_are_current() -> None:
 
 def free_ports() -> int:
     """The first of five ports that nobody uses, below those that the kernel gives to outgoing connections."""
-    for first in range(10_000 + os.getpid() % 1000 * 8, 19_000, 8):
-        sockets = []
-        try:
-            for port in range(first, first + 5):
-                sockets.append(socket.create_server(("127.0.0.1", port)))
-        except OSError:
-            continue
-        finally:
-            for each in sockets:
-                each.close()
-        return first
-    raise AssertionError("no free ports")
+    return first_free(range(10_000 + os.getpid() % 1000 * 8, 19_000, 8), 5)
 
 
 @pytest.fixture

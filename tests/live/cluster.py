@@ -6,7 +6,6 @@ import json
 import os
 import re
 import select
-import socket
 import stat
 import subprocess
 import sys
@@ -19,6 +18,7 @@ from typing import Any, NamedTuple
 
 import psutil
 import pytest
+from ports import first_free
 
 from onefold import status
 from onefold.config import Config, load
@@ -340,15 +340,4 @@ def eventually(holds: Callable[[], object], what: str = "it") -> None:
 def free_base_port(nodes: int = 3) -> int:
     """The first of as many ports as the nodes' are spread over, that nobody uses just now."""
     count = nodes * PORTS_APART
-    for base in range(20_000 + os.getpid() % 1000 * 10, 32_700 - count, count):
-        sockets = []
-        try:
-            for port in range(base, base + count):
-                sockets.append(socket.create_server(("127.0.0.1", port)))
-        except OSError:
-            continue
-        finally:
-            for each in sockets:
-                each.close()
-        return base
-    raise AssertionError("no free ports")
+    return first_free(range(20_000 + os.getpid() % 1000 * 10, 32_700 - count, count), count)
